@@ -1,0 +1,80 @@
+//! The numbers a tensor holds: f32 and f64 for values, `Index` for labels and gathers.
+
+use nalgebra::RealField;
+use std::fmt::{Debug, Display};
+
+/// The type of class labels, positions and gathers.
+pub type Index = u32;
+
+/// Anything a [`Tensor`](crate::Tensor) may hold: `f32`, `f64`, [`Index`], and what readers need.
+pub trait Element:
+    Copy + Default + PartialEq + PartialOrd + Debug + Display + Send + Sync + 'static
+{
+}
+
+impl<E: Copy + Default + PartialEq + PartialOrd + Debug + Display + Send + Sync + 'static> Element
+    for E
+{
+}
+
+/// The type of a node's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// A number of the tape's scalar type, f32 or f64.
+    Float,
+    /// An [`Index`].
+    Index,
+}
+
+/// A real number a tape can be made of: `f32` or `f64`. Sealed.
+///
+/// Arithmetic and the elementary functions (`exp`, `ln`, `tanh`, …) come from nalgebra's
+/// [`RealField`]; this adds what that lacks.
+pub trait Scalar: RealField + Element + Display + std::iter::Sum + sealed::Sealed {
+    /// "f32" or "f64".
+    const NAME: &'static str;
+    /// The distance from 1 to the next larger number.
+    const EPSILON: f64;
+    /// The nearest number to an `f64`.
+    fn lit(x: f64) -> Self;
+    /// The same number as an `f64` (exact).
+    fn to_f64(self) -> f64;
+    /// The error function.
+    fn erf(self) -> Self;
+    /// Whether it is not a number.
+    fn is_nan(self) -> bool {
+        #[allow(clippy::eq_op)]
+        {
+            self != self
+        }
+    }
+    /// +∞.
+    fn infinity() -> Self {
+        Self::lit(f64::INFINITY)
+    }
+}
+
+macro_rules! scalar {
+    ($t:ident, $erf:path) => {
+        impl sealed::Sealed for $t {}
+        impl Scalar for $t {
+            const NAME: &'static str = stringify!($t);
+            const EPSILON: f64 = $t::EPSILON as f64;
+            fn lit(x: f64) -> Self {
+                x as $t
+            }
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+            fn erf(self) -> Self {
+                $erf(self)
+            }
+        }
+    };
+}
+scalar!(f32, libm::erff);
+scalar!(f64, libm::erf);
+
+mod sealed {
+    pub trait Sealed {}
+}
