@@ -1,0 +1,137 @@
+//! Which instructions this machine has, found once, and loops compiled once for each level.
+//! Knows nothing of what the loops compute.
+
+use std::sync::OnceLock;
+
+/// What the loops may use, least first. `GRADTAPE_CPU=portable|avx2|avx512` lowers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cpu {
+    /// What the target guarantees.
+    Portable,
+    /// x86-64-v3: 256-bit registers and fused multiply-add.
+    Avx2Fma,
+    /// x86-64-v4: 512-bit registers.
+    Avx512,
+}
+
+impl Cpu {
+    /// The level to run at; never above what the machine has.
+    #[inline]
+    pub(crate) fn get() -> Cpu {
+        #[cfg(test)]
+        if let Some(cpu) = FORCED.get() {
+            return cpu;
+        }
+        static LEVEL: OnceLock<Cpu> = OnceLock::new();
+        *LEVEL.get_or_init(|| match std::env::var("GRADTAPE_CPU").as_deref() {
+            Ok("portable") => Cpu::Portable,
+            Ok("avx2") => Cpu::detect().min(Cpu::Avx2Fma),
+            _ => Cpu::detect(),
+        })
+    }
+
+    fn detect() -> Cpu {
+        #[cfg(target_arch = "x86_64")]
+        {
+            macro_rules! has {
+                ($($feature:tt),*) => { $(is_x86_feature_detected!($feature))&&* };
+            }
+            if has!("avx2", "fma", "bmi1", "bmi2", "lzcnt", "f16c", "movbe") {
+                if has!("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl") {
+                    return Cpu::Avx512;
+                }
+                return Cpu::Avx2Fma;
+            }
+        }
+        Cpu::Portable
+    }
+
+    /// Runs `f` once at each level that the machine has, on this thread.
+    #[cfg(test)]
+    pub(crate) fn for_each(mut f: impl FnMut(Cpu)) {
+        for cpu in [Cpu::Portable, Cpu::Avx2Fma, Cpu::Avx512] {
+            if cpu <= Cpu::detect() {
+                FORCED.set(Some(cpu));
+                f(cpu);
+            }
+        }
+        FORCED.set(None);
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    static FORCED: std::cell::Cell<Option<Cpu>> = const { std::cell::Cell::new(None) };
+}
+
+/// `multiversion! { fn name<T: Scalar>(x: &[T]) -> T { … } }`: the same safe loop compiled for each
+/// [`Cpu`] level, and the right one called. What the body calls must be `#[inline(always)]` to
+/// be compiled with it. The bits are the same at every level: Rust neither reorders sums nor
+/// contracts products by itself.
+macro_rules! multiversion {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($gen:ident : $bound:path),+>)?
+     ($($arg:ident : $ty:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
+        $(#[$meta])*
+        $vis fn $name $(<$($gen: $bound),+>)? ($($arg: $ty),*) $(-> $out)? {
+            #[inline(always)]
+            fn body $(<$($gen: $bound),+>)? ($($arg: $ty),*) $(-> $out)? $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,f16c,movbe")]
+            fn avx2 $(<$($gen: $bound),+>)? ($($arg: $ty),*) $(-> $out)? { body($($arg),*) }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+            #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,f16c,movbe")]
+            fn avx512 $(<$($gen: $bound),+>)? ($($arg: $ty),*) $(-> $out)? { body($($arg),*) }
+            match $crate::kernel::cpu::Cpu::get() {
+                // SAFETY: the machine has the features; `Cpu::get` looked.
+                #[cfg(target_arch = "x86_64")]
+                $crate::kernel::cpu::Cpu::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::kernel::cpu::Cpu::Avx2Fma => unsafe { avx2($($arg),*) },
+                _ => body($($arg),*),
+            }
+        }
+    };
+}
+pub(crate) use multiversion;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Scalar;
+
+    multiversion! {
+        /// Σ x·y over eight lanes.
+        fn dot<T: Scalar>(x: &[T], y: &[T]) -> T {
+            let mut lanes = [T::zero(); 8];
+            for (x, y) in x.chunks_exact(8).zip(y.chunks_exact(8)) {
+                for (lane, (&x, &y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
+                    *lane += x * y;
+                }
+            }
+            lanes.into_iter().sum()
+        }
+    }
+    multiversion! {
+        fn map<F: Fn(f32) -> f32>(f: F, y: &mut [f32]) {
+            y.iter_mut().for_each(|y| *y = f(*y));
+        }
+    }
+
+    #[test]
+    fn every_level_computes_the_same_bits() {
+        let x: Vec<f64> = (0..64).map(|i| (i as f64).sqrt()).collect();
+        let want = (0..8).map(|l| x[l..].iter().step_by(8).fold(0.0, |s, x| s + x * x)).sum();
+        let mut levels = vec![];
+        Cpu::for_each(|cpu| {
+            assert_eq!(Cpu::get(), cpu);
+            assert_eq!(dot::<f64>(&x, &x), want);
+            let mut y = [1.0, 2.0, 3.0];
+            map(|y| 2.0 * y, &mut y);
+            assert_eq!(y, [2.0, 4.0, 6.0]);
+            levels.push(cpu);
+        });
+        assert!(levels[0] == Cpu::Portable && levels.is_sorted());
+    }
+}
