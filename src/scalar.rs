@@ -41,6 +41,8 @@ pub trait Scalar: RealField + Element + Display + std::iter::Sum + sealed::Seale
     fn to_f64(self) -> f64;
     /// The error function.
     fn erf(self) -> Self;
+    /// The nearest integer, halves to even.
+    fn round_even(self) -> Self;
     /// Whether it is not a number.
     fn is_nan(self) -> bool {
         #[allow(clippy::eq_op)]
@@ -68,6 +70,9 @@ macro_rules! scalar {
             }
             fn erf(self) -> Self {
                 $erf(self)
+            }
+            fn round_even(self) -> Self {
+                self.round_ties_even()
             }
         }
     };

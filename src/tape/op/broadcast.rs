@@ -1,0 +1,188 @@
+//! Broadcasting to the shape of another node, its adjoint, and the count of reduced elements.
+//! "The shape of that node", not a number: a batch may be unknown while recording.
+
+use super::{Arg, Combine, Out, Primitive, RowRule};
+use crate::error::{Result, bail};
+use crate::scalar::Scalar;
+use crate::shape::{ANY, Axes, MAX_RANK, Shape};
+use crate::tape::Expr;
+
+/// `(x, like)`: x broadcast to the shape of `like`, whose elements are not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BroadcastLike;
+
+/// `(x, like)`: x summed over the axes along which `like` was broadcast to the shape of x.
+/// The adjoint of [`BroadcastLike`] and of every elementwise op's own broadcasting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SumToLike;
+
+/// The number of elements that a reduction of x over these axes runs over, as a scalar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Size {
+    /// The reduced axes.
+    pub axes: Axes,
+}
+
+impl<T: Scalar> Primitive<T> for BroadcastLike {
+    fn name(&self) -> &str {
+        "broadcast_like"
+    }
+
+    fn shape(&self, x: &[Shape]) -> Result<Shape> {
+        match x[0].broadcast(&x[1]) {
+            Some(out) if out.rank() == x[1].rank() && x[1].accepts_or_any(&out) => Ok(x[1]),
+            _ => bail!(Shape, "{} does not broadcast to {}", x[0], x[1]),
+        }
+    }
+
+    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
+        let (from, to) = (x[0].shape(), y.shape());
+        for_each_broadcast(&from, &to, y.float(), |at, y| *y = x[0].float()[at]);
+        Ok(())
+    }
+
+    fn reads(&self, i: usize) -> bool {
+        i == 0
+    }
+
+    fn vjp<'t>(
+        &self,
+        x: &[Expr<'t, T>],
+        _y: Expr<'t, T>,
+        ct: Expr<'t, T>,
+        _want: &[bool],
+    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+        Ok(vec![Some(ct.sum_to_like(x[0])), None])
+    }
+
+    fn rows(&self, x: &[Shape], split: &[bool]) -> RowRule {
+        match split {
+            [false, true] if rows_are_broadcast(&x[0], &x[1]) => RowRule::Split,
+            [true, true] if x[0].rank() == x[1].rank() => RowRule::Split,
+            _ => RowRule::Mixes,
+        }
+    }
+}
+
+impl<T: Scalar> Primitive<T> for SumToLike {
+    fn name(&self) -> &str {
+        "sum_to_like"
+    }
+
+    fn shape(&self, x: &[Shape]) -> Result<Shape> {
+        match x[1].broadcast(&x[0]) {
+            Some(out) if out.rank() == x[0].rank() && x[0].accepts_or_any(&out) => Ok(x[1]),
+            _ => bail!(Shape, "{} is not {} broadcast", x[0], x[1]),
+        }
+    }
+
+    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
+        let (from, to) = (x[0].shape(), y.shape());
+        let y = y.float();
+        y.fill(T::lit(0.0));
+        // The same walk as broadcasting, with the roles of reading and writing exchanged.
+        for_each_broadcast(&to, &from, x[0].float(), |at, x| y[at] += *x);
+        Ok(())
+    }
+
+    fn reads(&self, i: usize) -> bool {
+        i == 0
+    }
+
+    fn vjp<'t>(
+        &self,
+        x: &[Expr<'t, T>],
+        _y: Expr<'t, T>,
+        ct: Expr<'t, T>,
+        _want: &[bool],
+    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+        Ok(vec![Some(ct.broadcast_like(x[0])), None])
+    }
+
+    fn rows(&self, x: &[Shape], split: &[bool]) -> RowRule {
+        match split {
+            [true, true] if x[0].rank() == x[1].rank() => RowRule::Split,
+            [true, false] if rows_are_broadcast(&x[1], &x[0]) => RowRule::Partial(Combine::Sum),
+            _ => RowRule::Mixes,
+        }
+    }
+}
+
+impl<T: Scalar> Primitive<T> for Size {
+    fn name(&self) -> &str {
+        "size"
+    }
+
+    fn shape(&self, _: &[Shape]) -> Result<Shape> {
+        Ok(Shape::SCALAR)
+    }
+
+    fn dtype(&self, _: &[crate::DType]) -> Result<crate::DType> {
+        Ok(crate::DType::Float)
+    }
+
+    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
+        let shape = x[0].shape();
+        let n: usize = self.axes.iter().map(|a| shape.extents()[a]).product();
+        y.float()[0] = T::lit(n as f64);
+        Ok(())
+    }
+
+    fn reads(&self, _: usize) -> bool {
+        false
+    }
+
+    fn rows(&self, _: &[Shape], _: &[bool]) -> RowRule {
+        // A count over other axes than the rows is the same in every shard, so it is not partial;
+        // the shard pass asks only when axis 0 is counted.
+        if self.axes.contains(0) { RowRule::Partial(Combine::Sum) } else { RowRule::Split }
+    }
+}
+
+impl Shape {
+    /// As [`Shape::accepts`], where an unknown extent of either side fits.
+    fn accepts_or_any(&self, other: &Shape) -> bool {
+        let fits = |(&a, &b): (&usize, &usize)| a == b || a == ANY || b == ANY;
+        self.rank() == other.rank() && self.extents().iter().zip(other.extents()).all(fits)
+    }
+}
+
+/// Whether broadcasting `from` to `to` repeats `from` along axis 0 of `to`.
+fn rows_are_broadcast(from: &Shape, to: &Shape) -> bool {
+    from.rank() < to.rank() || from.dim(0) == Some(1)
+}
+
+/// The strides in elements with which `from` is read when broadcast to `to`: 0 where it repeats.
+pub(crate) fn broadcast_strides(from: &Shape, to: &Shape) -> [usize; MAX_RANK] {
+    let (own, missing) = (from.strides(), to.rank() - from.rank());
+    let mut strides = [0; MAX_RANK];
+    for axis in missing..to.rank() {
+        if from.extents()[axis - missing] != 1 {
+            strides[axis] = own[axis - missing];
+        }
+    }
+    strides
+}
+
+/// Walks `wide` (of shape `to`) in order, with the position in `from` that each element reads.
+fn for_each_broadcast<E>(
+    from: &Shape,
+    to: &Shape,
+    wide: impl IntoIterator<Item = E>,
+    mut f: impl FnMut(usize, E),
+) {
+    let strides = broadcast_strides(from, to);
+    let (mut at, mut offset) = ([0; MAX_RANK], 0);
+    for element in wide {
+        f(offset, element);
+        for axis in 0..to.rank() {
+            at[axis] += 1;
+            offset += strides[axis];
+            if at[axis] < to.extents()[axis] {
+                break;
+            }
+            offset -= strides[axis] * at[axis];
+            at[axis] = 0;
+        }
+    }
+}

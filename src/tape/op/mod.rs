@@ -1,0 +1,316 @@
+//! The trait every op implements, the list of ops, and the enum that stores them.
+//! One op is one row of `scalar.rs` or one type in a file of its family.
+
+mod broadcast;
+mod effect;
+mod leaf;
+mod pass;
+pub(crate) mod scalar;
+mod view;
+
+use super::expr::Expr;
+use crate::error::{Result, bail};
+use crate::scalar::{DType, Index, Scalar};
+use crate::shape::Shape;
+use crate::tensor::TensorView;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+pub use broadcast::{BroadcastLike, Size, SumToLike};
+pub use effect::{Effect, Rule, Step};
+pub use leaf::{Leaf, VariableInit};
+pub use pass::{Pass, VjpRule};
+pub use scalar::ScalarOp;
+pub use view::View;
+
+/// One operation: shape rule, value, derivative, batch rule. Ours and users' alike.
+///
+/// A user's op implements this and is recorded with [`Tape::custom`](crate::Tape::custom); then
+/// `gradtape::check::op` runs the same checks on it that ours pass.
+///
+/// ```
+/// use gradtape::{Arg, Expr, Out, Primitive, Result, RowRule, Scalar, Session, Shape, Tape};
+///
+/// /// a³, elementwise.
+/// #[derive(Debug)]
+/// struct Cube;
+///
+/// impl<T: Scalar> Primitive<T> for Cube {
+///     fn name(&self) -> &str {
+///         "cube"
+///     }
+///     fn shape(&self, x: &[Shape]) -> Result<Shape> {
+///         Ok(x[0])
+///     }
+///     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
+///         y.float().iter_mut().zip(x[0].float()).for_each(|(y, &x)| *y = x * x * x);
+///         Ok(())
+///     }
+///     fn rows(&self, _: &[Shape], _: &[bool]) -> RowRule {
+///         RowRule::Split
+///     }
+///     fn vjp<'t>(
+///         &self,
+///         x: &[Expr<'t, T>],
+///         _y: Expr<'t, T>,
+///         ct: Expr<'t, T>,
+///         _want: &[bool],
+///     ) -> Result<Vec<Option<Expr<'t, T>>>> {
+///         Ok(vec![Some(ct * x[0].square() * x[0].lit(3.0))])
+///     }
+/// }
+///
+/// let tape = Tape::<f64>::new();
+/// let x = tape.variable("x", 2.0);
+/// let y = tape.custom(Cube, &[x]);
+/// let dy = tape.gradient(y, &[x])?[0];
+/// assert_eq!(Session::new(&tape)?.run((y, dy), [])?, (8.0.into(), 12.0.into()));
+/// # Ok::<(), gradtape::Error>(())
+/// ```
+pub trait Primitive<T: Scalar>: fmt::Debug + Send + Sync {
+    /// The name in messages, listings and drawings.
+    fn name(&self) -> &str;
+
+    /// The shape of the value. Runs while recording, where extents may be [`ANY`](crate::ANY),
+    /// and again with the fed shapes. The message of an error is `[shapes]: what does not fit`;
+    /// the tape adds the op's name before and the line after.
+    fn shape(&self, x: &[Shape]) -> Result<Shape>;
+
+    /// The type of the value; by default all inputs and the value are floats.
+    fn dtype(&self, x: &[DType]) -> Result<DType> {
+        match x.iter().position(|&d| d != DType::Float) {
+            None => Ok(DType::Float),
+            Some(i) => bail!(Shape, "expected floats, got indices as input {i}"),
+        }
+    }
+
+    /// Writes the value into `y`, whose contents are stale. Never allocates. Each input has the
+    /// shape it was fed; inputs that are not [read](Primitive::reads) have an empty slice.
+    ///
+    /// # Errors
+    /// Only what depends on values: an index out of range, a singular matrix.
+    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()>;
+
+    /// The length of the scratch that [`Primitive::forward`] wants for inputs of these shapes.
+    fn scratch(&self, _x: &[Shape]) -> usize {
+        0
+    }
+
+    /// Whether the value depends on input `i`'s elements, or on its shape only.
+    fn reads(&self, _i: usize) -> bool {
+        true
+    }
+
+    /// How the value depends on input `i`.
+    fn derivative(&self, i: usize) -> Derivative {
+        if self.reads(i) { Derivative::Smooth } else { Derivative::Zero }
+    }
+
+    /// Records the cotangents of the inputs, given the value's. `None` is zero; inputs that are
+    /// not in `want` may be left out. The sweep adds cotangents up; a rule never does.
+    ///
+    /// # Errors
+    /// By default the op has no derivative, and asking for a gradient through it is an error.
+    fn vjp<'t>(
+        &self,
+        _x: &[Expr<'t, T>],
+        _y: Expr<'t, T>,
+        _ct: Expr<'t, T>,
+        _want: &[bool],
+    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+        bail!(Gradient, "has no derivative (its `vjp` is not defined)")
+    }
+
+    /// The batch rule: what the value is when axis 0 of the inputs marked in `split` is cut into
+    /// shards. The shapes are those of the whole inputs. Not asked when nothing is split.
+    fn rows(&self, x: &[Shape], split: &[bool]) -> RowRule;
+}
+
+/// How a value depends on an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Derivative {
+    /// Differentiable, almost everywhere.
+    Smooth,
+    /// Piecewise constant (floor, comparisons, argmax) or cut on purpose (`stop_gradient`): the
+    /// derivative is zero wherever it exists, and a path through here does not count as a path.
+    Zero,
+}
+
+/// What a value is when axis 0 of some inputs is cut into shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowRule {
+    /// Row i depends on row i of the split inputs only: the value is split like them.
+    Split,
+    /// Each shard has a partial result; combined over the shards it is the whole value.
+    Partial(Combine),
+    /// Rows depend on each other in a way that shards cannot compute.
+    Mixes,
+}
+
+/// How partial results of shards make the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Combine {
+    /// a + b
+    Sum,
+    /// a · b
+    Prod,
+    /// max(a, b)
+    Max,
+    /// min(a, b)
+    Min,
+    /// log(eᵃ + eᵇ)
+    LogAddExp,
+}
+
+/// An input of a running op.
+#[derive(Clone, Copy, Debug)]
+pub enum Arg<'a, T: Scalar> {
+    /// Numbers.
+    Float(TensorView<'a, T>),
+    /// Indices.
+    Index(TensorView<'a, Index>),
+}
+
+impl<'a, T: Scalar> Arg<'a, T> {
+    /// The shape.
+    pub fn shape(&self) -> Shape {
+        match self {
+            Arg::Float(v) => v.shape(),
+            Arg::Index(v) => v.shape(),
+        }
+    }
+
+    /// The numbers, column-major. Empty if they are indices, which the op's type rule excludes.
+    pub fn float(&self) -> &'a [T] {
+        match self {
+            Arg::Float(v) => v.as_slice(),
+            Arg::Index(_) => &[],
+        }
+    }
+
+    /// The indices, column-major. Empty if they are numbers, which the op's type rule excludes.
+    pub fn index(&self) -> &'a [Index] {
+        match self {
+            Arg::Index(v) => v.as_slice(),
+            Arg::Float(_) => &[],
+        }
+    }
+}
+
+/// Where a running op writes its value.
+#[derive(Debug)]
+pub enum Out<'a, T: Scalar> {
+    /// Numbers.
+    Float(Shape, &'a mut [T]),
+    /// Indices.
+    Index(Shape, &'a mut [Index]),
+}
+
+impl<'a, T: Scalar> Out<'a, T> {
+    /// The shape.
+    pub fn shape(&self) -> Shape {
+        match self {
+            Out::Float(s, _) | Out::Index(s, _) => *s,
+        }
+    }
+
+    /// The numbers to write. Empty if they are indices, which the op's type rule excludes.
+    pub fn float(self) -> &'a mut [T] {
+        match self {
+            Out::Float(_, y) => y,
+            Out::Index(..) => &mut [],
+        }
+    }
+
+    /// The indices to write. Empty if they are numbers, which the op's type rule excludes.
+    pub fn index(self) -> &'a mut [Index] {
+        match self {
+            Out::Index(_, y) => y,
+            Out::Float(..) => &mut [],
+        }
+    }
+}
+
+/// Something compared by where it is: constants, users' ops, rules.
+#[derive(Debug)]
+pub struct ById<D: ?Sized>(pub Arc<D>);
+
+impl<D: ?Sized> Clone for ById<D> {
+    fn clone(&self) -> Self {
+        ById(Arc::clone(&self.0))
+    }
+}
+
+impl<D: ?Sized> PartialEq for ById<D> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::as_ptr(&self.0).cast::<()>() == Arc::as_ptr(&other.0).cast::<()>()
+    }
+}
+
+impl<D: ?Sized> Eq for ById<D> {}
+
+impl<D: ?Sized> Hash for ById<D> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).cast::<()>().hash(state);
+    }
+}
+
+/// Generates [`Op`]: one variant per family, and the way from a stored op to its trait object.
+macro_rules! ops {
+    ($($(#[$doc:meta])* $variant:ident($family:ty)),* $(,)?) => {
+        /// An op as the tape stores it: comparable, so that passes can match on it.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Op<T: Scalar> {
+            $($(#[$doc])* $variant($family),)*
+            /// A user's op. Passes see through it only what the trait says.
+            Custom(ById<dyn Primitive<T>>),
+        }
+
+        // Not derived: that would want `T: Hash`, though no variant holds a bare `T`.
+        impl<T: Scalar> Hash for Op<T> {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                std::mem::discriminant(self).hash(state);
+                match self {
+                    $(Op::$variant(op) => op.hash(state),)*
+                    Op::Custom(op) => op.hash(state),
+                }
+            }
+        }
+
+        impl<T: Scalar> Op<T> {
+            /// The op's definition.
+            pub fn primitive(&self) -> &dyn Primitive<T> {
+                match self {
+                    $(Op::$variant(op) => op,)*
+                    Op::Custom(op) => &*op.0,
+                }
+            }
+        }
+
+        $(impl<T: Scalar> From<$family> for Op<T> {
+            fn from(op: $family) -> Self {
+                Op::$variant(op)
+            }
+        })*
+    };
+}
+
+ops! {
+    /// Placeholders, variables, constants, literals.
+    Leaf(Leaf<T>),
+    /// A row of the elementwise table.
+    Scalar(ScalarOp),
+    /// Broadcast to another node's shape.
+    BroadcastLike(BroadcastLike),
+    /// The adjoint of broadcasting.
+    SumToLike(SumToLike),
+    /// How many elements a reduction runs over.
+    Size(Size),
+    /// Axes of extent 1 put in or taken out.
+    View(View),
+    /// The same value with another derivative.
+    Pass(Pass<T>),
+    /// Writes to variables: assignments and optimizer updates.
+    Effect(Effect<T>),
+}

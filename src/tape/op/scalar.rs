@@ -1,0 +1,450 @@
+//! THE TABLE of elementwise ops. One row is one op: its value on numbers, the cotangents of its
+//! arguments recorded as ops, and where to draw samples. The rest of the file reads the table.
+
+use super::broadcast::broadcast_strides;
+use super::{Arg, Derivative, Out, Primitive, RowRule};
+use crate::error::{Result, bail};
+use crate::scalar::Scalar;
+use crate::shape::{MAX_RANK, Shape};
+use crate::tape::{Expr, Operand};
+
+/// An interval that samples of an argument are drawn from. Where an op has a kink or a pole there
+/// is an interval on either side of it.
+pub type Interval = (f64, f64);
+
+/// The loop of an elementwise op over slices of equal length.
+#[derive(Clone, Copy)]
+pub enum Loop<T> {
+    /// y = f(a)
+    One(fn(&[T], &mut [T])),
+    /// y = f(a, b)
+    Two(fn(&[T], &[T], &mut [T])),
+    /// y = f(a, b, c)
+    Three(fn(&[T], &[T], &[T], &mut [T])),
+}
+
+macro_rules! scalar_ops {
+    ($($(#[doc = $doc:literal])+
+       $op:ident $name:ident $args:tt = $value:expr;
+       $rule:tt [$($cotangent:expr),+];
+       on $([$($lo:literal..$hi:literal),+])+)*) => {
+        /// An elementwise op. Arguments broadcast against each other as in NumPy.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum ScalarOp {
+            $($(#[doc = $doc])+ $op,)*
+        }
+
+        impl ScalarOp {
+            /// Every row of the table.
+            pub const ALL: &'static [ScalarOp] = &[$(ScalarOp::$op),*];
+
+            /// The name, which is also that of the method on [`Expr`].
+            pub const fn name(self) -> &'static str {
+                match self { $(ScalarOp::$op => stringify!($name),)* }
+            }
+
+            /// The formula, as in the documentation.
+            pub const fn doc(self) -> &'static str {
+                match self { $(ScalarOp::$op => concat!($($doc, "\n"),+),)* }
+            }
+
+            /// Where samples of each argument are drawn from.
+            pub const fn domains(self) -> &'static [&'static [Interval]] {
+                match self { $(ScalarOp::$op => &[$(&[$(($lo, $hi)),+]),+],)* }
+            }
+
+            /// The number of arguments.
+            pub const fn arity(self) -> usize {
+                self.domains().len()
+            }
+
+            /// Whether the derivative with respect to argument `i` is zero wherever it exists.
+            fn is_flat(self, i: usize) -> bool {
+                match self { $(ScalarOp::$op => [$(stringify!($cotangent)),+][i] == "None",)* }
+            }
+
+            /// The value for one set of arguments; those an op has not are ignored.
+            pub(crate) fn value<T: Scalar>(self, x: [T; 3]) -> T {
+                match self { $(ScalarOp::$op => value!($args, x, $value),)* }
+            }
+
+            /// The loop over slices.
+            pub(crate) fn kernel<T: Scalar>(self) -> Loop<T> {
+                match self { $(ScalarOp::$op => kernel!(T, $args, $value),)* }
+            }
+
+            /// The cotangents of the wanted arguments, not yet summed over broadcast axes.
+            fn cotangents<'t, T: Scalar>(
+                self,
+                x: &[Expr<'t, T>],
+                y: Expr<'t, T>,
+                ct: Expr<'t, T>,
+                want: &[bool],
+            ) -> Vec<Option<Expr<'t, T>>> {
+                match self {
+                    $(ScalarOp::$op => cotangents!($args, $rule, [$($cotangent),+], x, y, ct, want),)*
+                }
+            }
+        }
+
+        /// The elementwise ops, one method each. Arguments broadcast as in NumPy; a number may
+        /// stand for an argument.
+        #[allow(clippy::should_implement_trait)]
+        impl<'t, T: Scalar> Expr<'t, T> {
+            $(method! { [$(#[doc = $doc])+] $op $name $args })*
+        }
+    };
+}
+
+macro_rules! method {
+    ([$($doc:tt)+] $op:ident $name:ident ($a:ident)) => {
+        $($doc)+
+        #[track_caller]
+        pub fn $name(self) -> Expr<'t, T> {
+            self.tape().apply(ScalarOp::$op, &[self])
+        }
+    };
+    ([$($doc:tt)+] $op:ident $name:ident ($a:ident, $b:ident)) => {
+        $($doc)+
+        #[track_caller]
+        pub fn $name(self, $b: impl Operand<'t, T>) -> Expr<'t, T> {
+            self.tape().apply(ScalarOp::$op, &[self, $b.on(self.tape())])
+        }
+    };
+    ([$($doc:tt)+] $op:ident $name:ident ($a:ident, $b:ident, $c:ident)) => {
+        $($doc)+
+        #[track_caller]
+        pub fn $name(self, $b: impl Operand<'t, T>, $c: impl Operand<'t, T>) -> Expr<'t, T> {
+            self.tape().apply(ScalarOp::$op, &[self, $b.on(self.tape()), $c.on(self.tape())])
+        }
+    };
+}
+
+macro_rules! value {
+    (($a:ident), $x:ident, $value:expr) => {{
+        let [$a, ..] = $x;
+        $value
+    }};
+    (($a:ident, $b:ident), $x:ident, $value:expr) => {{
+        let [$a, $b, ..] = $x;
+        $value
+    }};
+    (($a:ident, $b:ident, $c:ident), $x:ident, $value:expr) => {{
+        let [$a, $b, $c] = $x;
+        $value
+    }};
+}
+
+macro_rules! kernel {
+    ($t:ty, ($a:ident), $value:expr) => {
+        Loop::One(|a: &[$t], y: &mut [$t]| {
+            for (y, &$a) in y.iter_mut().zip(a) {
+                *y = $value;
+            }
+        })
+    };
+    ($t:ty, ($a:ident, $b:ident), $value:expr) => {
+        Loop::Two(|a: &[$t], b: &[$t], y: &mut [$t]| {
+            for ((y, &$a), &$b) in y.iter_mut().zip(a).zip(b) {
+                *y = $value;
+            }
+        })
+    };
+    ($t:ty, ($a:ident, $b:ident, $c:ident), $value:expr) => {
+        Loop::Three(|a: &[$t], b: &[$t], c: &[$t], y: &mut [$t]| {
+            for (((y, &$a), &$b), &$c) in y.iter_mut().zip(a).zip(b).zip(c) {
+                *y = $value;
+            }
+        })
+    };
+}
+
+macro_rules! cotangents {
+    (($($a:ident),+), ($yy:ident, $cc:ident), [$($cotangent:expr),+],
+     $x:ident, $y:ident, $ct:ident, $want:ident) => {{
+        let mut inputs = $x.iter().copied();
+        $(let Some($a) = inputs.next() else { return Vec::new() };)+
+        let ($yy, $cc) = ($y, $ct);
+        let _ = ($($a,)+ $yy, $cc);
+        let mut want = $want.iter();
+        vec![$(match want.next() {
+            Some(true) => Option::<Expr<'t, T>>::from($cotangent),
+            _ => None,
+        }),+]
+    }};
+}
+
+/// 1 where the condition holds, else 0.
+fn truth<T: Scalar>(holds: bool) -> T {
+    T::lit(if holds { 1.0 } else { 0.0 })
+}
+
+/// Whether a number counts as true: anything but 0.
+fn is_true<T: Scalar>(x: T) -> bool {
+    x != T::lit(0.0)
+}
+
+const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
+const GELU_CUBIC: f64 = 0.044_715;
+
+scalar_ops! {
+    /// The value itself.
+    Id identity (a) = a; (y, ct) [ct]; on [-2.0..2.0]
+    /// −a
+    Neg neg (a) = -a; (y, ct) [-ct]; on [-2.0..2.0]
+    /// eᵃ
+    Exp exp (a) = a.exp(); (y, ct) [ct * y]; on [-2.0..2.0]
+    /// eᵃ − 1, accurate near 0
+    Expm1 expm1 (a) = a.exp_m1(); (y, ct) [ct * (y + y.lit(1.0))]; on [-2.0..2.0]
+    /// The natural logarithm.
+    Log log (a) = a.ln(); (y, ct) [ct / a]; on [0.2..3.0]
+    /// log(1 + a), accurate near 0
+    Log1p log1p (a) = a.ln_1p(); (y, ct) [ct / (a + a.lit(1.0))]; on [-0.8..3.0]
+    /// √a
+    Sqrt sqrt (a) = a.sqrt(); (y, ct) [ct * y.lit(0.5) / y]; on [0.2..3.0]
+    /// 1/√a
+    Rsqrt rsqrt (a) = T::lit(1.0) / a.sqrt(); (y, ct) [ct * a.lit(-0.5) * y / a]; on [0.2..3.0]
+    /// a²
+    Square square (a) = a * a; (y, ct) [ct * a * a.lit(2.0)]; on [-2.0..2.0]
+    /// |a|; the subgradient at 0 is 0
+    Abs abs (a) = a.abs(); (y, ct) [ct * a.sign()]; on [-2.0..-0.1, 0.1..2.0]
+    /// −1, 0 or 1
+    Sign sign (a) = if a > T::lit(0.0) { T::lit(1.0) } else if a < T::lit(0.0) { T::lit(-1.0) } else { a };
+        (y, ct) [None]; on [-2.0..-0.1, 0.1..2.0]
+    /// The sine of a in radians.
+    Sin sin (a) = a.sin(); (y, ct) [ct * a.cos()]; on [-3.0..3.0]
+    /// The cosine of a in radians.
+    Cos cos (a) = a.cos(); (y, ct) [-(ct * a.sin())]; on [-3.0..3.0]
+    /// The tangent of a in radians.
+    Tan tan (a) = a.tan(); (y, ct) [ct * (y.square() + y.lit(1.0))]; on [-1.2..1.2]
+    /// The inverse sine, in radians.
+    Asin asin (a) = a.asin(); (y, ct) [ct * ((a.lit(1.0) - a) * (a.lit(1.0) + a)).rsqrt()]; on [-0.9..0.9]
+    /// The inverse cosine, in radians.
+    Acos acos (a) = a.acos(); (y, ct) [-(ct * ((a.lit(1.0) - a) * (a.lit(1.0) + a)).rsqrt())]; on [-0.9..0.9]
+    /// The inverse tangent, in radians.
+    Atan atan (a) = a.atan(); (y, ct) [ct / (a.square() + a.lit(1.0))]; on [-3.0..3.0]
+    /// The hyperbolic sine.
+    Sinh sinh (a) = a.sinh(); (y, ct) [ct * a.cosh()]; on [-2.0..2.0]
+    /// The hyperbolic cosine.
+    Cosh cosh (a) = a.cosh(); (y, ct) [ct * a.sinh()]; on [-2.0..2.0]
+    /// The hyperbolic tangent. Its derivative is (1 − y)(1 + y), which loses less than 1 − y².
+    Tanh tanh (a) = a.tanh(); (y, ct) [ct * ((y.lit(1.0) - y) * (y.lit(1.0) + y))]; on [-2.0..2.0]
+    /// 1/(1 + e⁻ᵃ), without overflow on either side
+    Sigmoid sigmoid (a) = {
+        let e = (-a.abs()).exp();
+        (if a < T::lit(0.0) { e } else { T::lit(1.0) }) / (T::lit(1.0) + e)
+    }; (y, ct) [ct * (y * (y.lit(1.0) - y))]; on [-3.0..3.0]
+    /// log(1 + eᵃ), without overflow
+    Softplus softplus (a) = {
+        (if a > T::lit(0.0) { a } else { a - a }) + (-a.abs()).exp().ln_1p()
+    }; (y, ct) [ct * a.sigmoid()]; on [-3.0..3.0]
+    /// max(a, 0); the subgradient at 0 is 0
+    Relu relu (a) = if a <= T::lit(0.0) { T::lit(0.0) } else { a };
+        (y, ct) [a.greater(a.lit(0.0)).select(ct, ct.lit(0.0))]; on [-2.0..-0.1, 0.1..2.0]
+    /// The Gaussian error linear unit a·Φ(a), exact form.
+    Gelu gelu (a) = T::lit(0.5) * a * (T::lit(1.0) + (a * T::lit(std::f64::consts::FRAC_1_SQRT_2)).erf());
+        (y, ct) [ct * gelu_slope(a)]; on [-3.0..3.0]
+    /// The Gaussian error linear unit by tanh: a/2 · (1 + tanh(√(2/π)(a + 0.044715 a³))).
+    GeluTanh gelu_tanh (a) = {
+        let inner = T::lit(SQRT_2_OVER_PI) * (a + T::lit(GELU_CUBIC) * a * a * a);
+        T::lit(0.5) * a * (T::lit(1.0) + inner.tanh())
+    }; (y, ct) [ct * gelu_tanh_slope(a)]; on [-3.0..3.0]
+    /// a·sigmoid(a), also called swish
+    Silu silu (a) = a * ScalarOp::Sigmoid.value([a, a, a]);
+        (y, ct) [{ let s = a.sigmoid(); ct * (s + y * (s.lit(1.0) - s)) }]; on [-3.0..3.0]
+    /// The error function 2/√π ∫₀ᵃ e^(−t²) dt.
+    Erf erf (a) = a.erf(); (y, ct) [ct * (a.lit(std::f64::consts::FRAC_2_SQRT_PI) * (-a.square()).exp())]; on [-2.0..2.0]
+    /// The largest integer ≤ a.
+    Floor floor (a) = a.floor(); (y, ct) [None]; on [0.1..0.9, -1.9..-1.1]
+    /// The smallest integer ≥ a.
+    Ceil ceil (a) = a.ceil(); (y, ct) [None]; on [0.1..0.9, -1.9..-1.1]
+    /// The nearest integer, halves to even, as in NumPy.
+    Round round (a) = a.round_even(); (y, ct) [None]; on [0.6..1.4, -1.4..-0.6]
+    /// 1/a
+    Reciprocal reciprocal (a) = T::lit(1.0) / a; (y, ct) [-(ct * y.square())]; on [-3.0..-0.5, 0.5..3.0]
+    /// 1 where a is 0, else 0
+    Not logical_not (a) = truth(!is_true(a)); (y, ct) [None]; on [-2.0..-0.1, 0.1..2.0]
+    /// 1 where a is a finite number, else 0
+    IsFinite is_finite (a) = truth(a.is_finite()); (y, ct) [None]; on [-2.0..2.0]
+
+    /// a + b
+    Add add (a, b) = a + b; (y, ct) [ct, ct]; on [-2.0..2.0] [-2.0..2.0]
+    /// a − b
+    Sub sub (a, b) = a - b; (y, ct) [ct, -ct]; on [-2.0..2.0] [-2.0..2.0]
+    /// a·b
+    Mul mul (a, b) = a * b; (y, ct) [ct * b, ct * a]; on [-2.0..2.0] [-2.0..2.0]
+    /// a/b
+    Div div (a, b) = a / b; (y, ct) [ct / b, -(ct * (y / b))]; on [-2.0..2.0] [-3.0..-0.5, 0.5..3.0]
+    /// aᵇ for a ≥ 0, or any a where b is an integer; the derivative in b at a = 0 is 0
+    Pow pow (a, b) = a.powf(b);
+        (y, ct) [ct * pow_slope(a, b), ct * (y * a.equal(a.lit(0.0)).select(a.lit(1.0), a).log())];
+        on [0.2..3.0] [-2.0..2.0]
+    /// aⁿ for an integer n, of any sign; NaN for other n
+    Powi powi (a, n) = if n.floor() == n { a.powi(n.to_f64() as i32) } else { T::lit(f64::NAN) }; (y, ct) [ct * powi_slope(a, n), None];
+        on [-2.0..-0.5, 0.5..2.0] [3.0..3.0]
+    /// The angle of the point (x, y) in radians, −π to π.
+    Atan2 atan2 (a, x) = a.atan2(x);
+        (y, ct) [ct * (x / (a.square() + x.square())), -(ct * (a / (a.square() + x.square())))];
+        on [0.2..2.0, -2.0..-0.2] [0.2..2.0, -2.0..-0.2]
+    /// √(a² + b²) without overflow; the subgradient at (0, 0) is 0
+    Hypot hypot (a, b) = a.hypot(b);
+        (y, ct) [ct * (a / nonzero(y)), ct * (b / nonzero(y))];
+        on [0.2..2.0, -2.0..-0.2] [0.2..2.0, -2.0..-0.2]
+    /// The larger of both; NaN if either is. A tie gives each half of the cotangent.
+    Maximum maximum (a, b) = if a >= b || a.is_nan() { a } else { b };
+        (y, ct) [ct * share(a.greater(b), a.equal(b)), ct * share(b.greater(a), a.equal(b))];
+        on [-2.0..-1.0, 1.1..2.0] [-0.9..1.0]
+    /// The smaller of both; NaN if either is. A tie gives each half of the cotangent.
+    Minimum minimum (a, b) = if a <= b || a.is_nan() { a } else { b };
+        (y, ct) [ct * share(a.less(b), a.equal(b)), ct * share(b.less(a), a.equal(b))];
+        on [-2.0..-1.0, 1.1..2.0] [-0.9..1.0]
+    /// a where a > 0, else slope·a; the subgradient at 0 is slope
+    LeakyRelu leaky_relu (a, slope) = if a > T::lit(0.0) { a } else { slope * a };
+        (y, ct) [{ let up = a.greater(a.lit(0.0)); up.select(ct, ct * slope) },
+                 { let up = a.greater(a.lit(0.0)); up.select(ct.lit(0.0), ct * a) }];
+        on [-2.0..-0.1, 0.1..2.0] [0.01..0.5]
+    /// a where a > 0, else α(eᵃ − 1); the derivative at 0 is α
+    Elu elu (a, alpha) = if a > T::lit(0.0) { a } else { alpha * a.exp_m1() };
+        (y, ct) [{ let up = a.greater(a.lit(0.0)); up.select(ct, ct * (y + alpha)) },
+                 { let up = a.greater(a.lit(0.0)); up.select(ct.lit(0.0), ct * a.minimum(a.lit(0.0)).expm1()) }];
+        on [-2.0..-0.1, 0.1..2.0] [0.5..1.5]
+    /// 1 where a = b, else 0
+    Equal equal (a, b) = truth(a == b); (y, ct) [None, None]; on [-2.0..2.0] [-2.0..2.0]
+    /// 1 where a ≠ b, else 0
+    NotEqual not_equal (a, b) = truth(a != b); (y, ct) [None, None]; on [-2.0..2.0] [-2.0..2.0]
+    /// 1 where a > b, else 0
+    Greater greater (a, b) = truth(a > b); (y, ct) [None, None]; on [-2.0..2.0] [-2.0..2.0]
+    /// 1 where a ≥ b, else 0
+    GreaterEqual greater_equal (a, b) = truth(a >= b); (y, ct) [None, None]; on [-2.0..2.0] [-2.0..2.0]
+    /// 1 where a < b, else 0
+    Less less (a, b) = truth(a < b); (y, ct) [None, None]; on [-2.0..2.0] [-2.0..2.0]
+    /// 1 where a ≤ b, else 0
+    LessEqual less_equal (a, b) = truth(a <= b); (y, ct) [None, None]; on [-2.0..2.0] [-2.0..2.0]
+    /// 1 where both are true (not 0), else 0
+    And logical_and (a, b) = truth(is_true(a) && is_true(b)); (y, ct) [None, None]; on [-2.0..2.0] [-2.0..2.0]
+    /// 1 where either is true (not 0), else 0
+    Or logical_or (a, b) = truth(is_true(a) || is_true(b)); (y, ct) [None, None]; on [-2.0..2.0] [-2.0..2.0]
+    /// 1 where exactly one is true (not 0), else 0
+    Xor logical_xor (a, b) = truth(is_true(a) != is_true(b)); (y, ct) [None, None]; on [-2.0..2.0] [-2.0..2.0]
+
+    /// a where the condition is true (not 0), else b; the branch not taken gets no cotangent
+    Select select (condition, a, b) = if is_true(condition) { a } else { b };
+        (y, ct) [None, condition.select(ct, ct.lit(0.0)), condition.select(ct.lit(0.0), ct)];
+        on [-2.0..-0.1, 0.0..0.0] [-2.0..2.0] [-2.0..2.0]
+    /// a limited to [low, high]; NaN stays. At a limit the cotangent goes to a.
+    Clamp clamp (a, low, high) = if a > high { high } else if a < low { low } else { a };
+        (y, ct) [a.less(low).logical_or(a.greater(high)).select(ct.lit(0.0), ct),
+                 a.less(low).logical_and(a.less_equal(high)).select(ct, ct.lit(0.0)),
+                 a.greater(high).select(ct, ct.lit(0.0))];
+        on [-2.0..-1.1, -0.9..0.9, 1.1..2.0] [-1.0..-1.0] [1.0..1.0]
+}
+
+/// Φ(a) + a·φ(a), the derivative of [`ScalarOp::Gelu`].
+fn gelu_slope<'t, T: Scalar>(a: Expr<'t, T>) -> Expr<'t, T> {
+    let cdf = ((a * a.lit(std::f64::consts::FRAC_1_SQRT_2)).erf() + a.lit(1.0)) * a.lit(0.5);
+    let density = (a.square() * a.lit(-0.5)).exp() * a.lit(0.5 * SQRT_2_OVER_PI);
+    cdf + a * density
+}
+
+/// The derivative of [`ScalarOp::GeluTanh`].
+fn gelu_tanh_slope<'t, T: Scalar>(a: Expr<'t, T>) -> Expr<'t, T> {
+    let square = a.square();
+    let inner = a * (square * a.lit(GELU_CUBIC) + a.lit(1.0)) * a.lit(SQRT_2_OVER_PI);
+    let inner_slope = (square * a.lit(3.0 * GELU_CUBIC) + a.lit(1.0)) * a.lit(SQRT_2_OVER_PI);
+    let t = inner.tanh();
+    let t_slope = (t.lit(1.0) - t) * (t.lit(1.0) + t);
+    (t + t.lit(1.0)) * a.lit(0.5) + a * a.lit(0.5) * t_slope * inner_slope
+}
+
+/// b·aᵇ⁻¹, and 0 for b = 0 whatever a is.
+fn pow_slope<'t, T: Scalar>(a: Expr<'t, T>, b: Expr<'t, T>) -> Expr<'t, T> {
+    let is_zero = b.equal(b.lit(0.0));
+    b * a.pow(is_zero.select(b.lit(1.0), b - b.lit(1.0)))
+}
+
+/// n·aⁿ⁻¹, and 0 for n = 0 whatever a is.
+fn powi_slope<'t, T: Scalar>(a: Expr<'t, T>, n: Expr<'t, T>) -> Expr<'t, T> {
+    let is_zero = n.equal(n.lit(0.0));
+    n * a.powi(is_zero.select(n.lit(1.0), n - n.lit(1.0)))
+}
+
+/// y, and 1 where y is 0: a divisor for a subgradient of 0.
+fn nonzero<'t, T: Scalar>(y: Expr<'t, T>) -> Expr<'t, T> {
+    y.equal(y.lit(0.0)).select(y.lit(1.0), y)
+}
+
+/// 1 for the winner, ½ for a tie, 0 for the loser.
+fn share<'t, T: Scalar>(wins: Expr<'t, T>, ties: Expr<'t, T>) -> Expr<'t, T> {
+    wins + ties * ties.lit(0.5)
+}
+
+impl<T: Scalar> Primitive<T> for ScalarOp {
+    fn name(&self) -> &str {
+        ScalarOp::name(*self)
+    }
+
+    fn shape(&self, x: &[Shape]) -> Result<Shape> {
+        let mut out = x[0];
+        for next in &x[1..] {
+            out = match out.broadcast(next) {
+                Some(out) => out,
+                None => bail!(Shape, "{}: extents do not broadcast", list(x)),
+            };
+        }
+        Ok(out)
+    }
+
+    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
+        let to = y.shape();
+        let mut strides = [[0; MAX_RANK]; 3];
+        x.iter().zip(&mut strides).for_each(|(x, s)| *s = broadcast_strides(&x.shape(), &to));
+        let (mut at, mut offsets) = ([0; MAX_RANK], [0; 3]);
+        for y in y.float() {
+            let mut arguments = [T::lit(0.0); 3];
+            for ((a, x), &offset) in arguments.iter_mut().zip(x).zip(&offsets) {
+                *a = x.float()[offset];
+            }
+            *y = self.value(arguments);
+            for axis in 0..to.rank() {
+                at[axis] += 1;
+                offsets.iter_mut().zip(&strides).for_each(|(o, s)| *o += s[axis]);
+                if at[axis] < to.extents()[axis] {
+                    break;
+                }
+                offsets.iter_mut().zip(&strides).for_each(|(o, s)| *o -= s[axis] * at[axis]);
+                at[axis] = 0;
+            }
+        }
+        Ok(())
+    }
+
+    fn derivative(&self, i: usize) -> Derivative {
+        if self.is_flat(i) { Derivative::Zero } else { Derivative::Smooth }
+    }
+
+    fn vjp<'t>(
+        &self,
+        x: &[Expr<'t, T>],
+        y: Expr<'t, T>,
+        ct: Expr<'t, T>,
+        want: &[bool],
+    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+        let wide = self.cotangents(x, y, ct, want);
+        Ok(wide.into_iter().zip(x).map(|(ct, &x)| Some(ct?.sum_to_like(x))).collect())
+    }
+
+    fn rows(&self, x: &[Shape], split: &[bool]) -> RowRule {
+        let rank = x.iter().map(Shape::rank).max().unwrap_or(0);
+        // An input that is not split must repeat along the rows; one that is split must have them.
+        let fits = x.iter().zip(split).all(|(x, &split)| match split {
+            true => x.rank() == rank,
+            false => x.rank() < rank || x.dim(0) == Some(1),
+        });
+        if fits { RowRule::Split } else { RowRule::Mixes }
+    }
+}
+
+/// Shapes as a message lists them.
+pub(crate) fn list(shapes: &[Shape]) -> String {
+    shapes.iter().map(Shape::to_string).collect::<Vec<_>>().join(", ")
+}
