@@ -10,6 +10,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use scalar::{DType, Element, Index, Scalar};
 pub use shape::{ANY, Axes, MAX_RANK, Shape};
 pub use tensor::{Tensor, TensorView};
+mod grad;
 pub mod tape;
 pub use tape::op::{Arg, Combine, Derivative, Out, Primitive, RowRule};
 pub use tape::{

@@ -1,3 +1,5 @@
 //! NUMBERS: loops on slices. No graph, no allocation in a running step; the only folder with
 //! `unsafe`. Every kernel has a safe generic twin that tests and Miri compare it with.
+pub(crate) mod arena;
 pub(crate) mod cpu;
+pub(crate) mod map;

@@ -103,6 +103,10 @@ impl<'t, T: Scalar> Operand<'t, T> for Placeholder {
 }
 
 impl<'t, T: Scalar> Expr<'t, T> {
+    pub(crate) fn of(tape: &'t Tape<T>, id: NodeId) -> Self {
+        Expr { tape, id }
+    }
+
     /// The tape it is recorded on.
     pub fn tape(self) -> &'t Tape<T> {
         self.tape

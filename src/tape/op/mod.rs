@@ -22,6 +22,7 @@ pub use effect::{Effect, Rule, Step};
 pub use leaf::{Leaf, VariableInit};
 pub use pass::{Pass, VjpRule};
 pub use scalar::ScalarOp;
+pub(crate) use scalar::list;
 pub use view::View;
 
 /// One operation: shape rule, value, derivative, batch rule. Ours and users' alike.

@@ -4,6 +4,7 @@
 use super::broadcast::broadcast_strides;
 use super::{Arg, Derivative, Out, Primitive, RowRule};
 use crate::error::{Result, bail};
+use crate::kernel::map::{Loop, each1, each2, each3};
 use crate::scalar::Scalar;
 use crate::shape::{MAX_RANK, Shape};
 use crate::tape::{Expr, Operand};
@@ -11,17 +12,6 @@ use crate::tape::{Expr, Operand};
 /// An interval that samples of an argument are drawn from. Where an op has a kink or a pole there
 /// is an interval on either side of it.
 pub type Interval = (f64, f64);
-
-/// The loop of an elementwise op over slices of equal length.
-#[derive(Clone, Copy)]
-pub enum Loop<T> {
-    /// y = f(a)
-    One(fn(&[T], &mut [T])),
-    /// y = f(a, b)
-    Two(fn(&[T], &[T], &mut [T])),
-    /// y = f(a, b, c)
-    Three(fn(&[T], &[T], &[T], &mut [T])),
-}
 
 macro_rules! scalar_ops {
     ($($(#[doc = $doc:literal])+
@@ -137,24 +127,14 @@ macro_rules! value {
 
 macro_rules! kernel {
     ($t:ty, ($a:ident), $value:expr) => {
-        Loop::One(|a: &[$t], y: &mut [$t]| {
-            for (y, &$a) in y.iter_mut().zip(a) {
-                *y = $value;
-            }
-        })
+        Loop::One(|x: &[$t], y: &mut [$t]| each1(|$a: $t| $value, x, y))
     };
     ($t:ty, ($a:ident, $b:ident), $value:expr) => {
-        Loop::Two(|a: &[$t], b: &[$t], y: &mut [$t]| {
-            for ((y, &$a), &$b) in y.iter_mut().zip(a).zip(b) {
-                *y = $value;
-            }
-        })
+        Loop::Two(|x0: &[$t], x1: &[$t], y: &mut [$t]| each2(|$a: $t, $b: $t| $value, x0, x1, y))
     };
     ($t:ty, ($a:ident, $b:ident, $c:ident), $value:expr) => {
-        Loop::Three(|a: &[$t], b: &[$t], c: &[$t], y: &mut [$t]| {
-            for (((y, &$a), &$b), &$c) in y.iter_mut().zip(a).zip(b).zip(c) {
-                *y = $value;
-            }
+        Loop::Three(|x0: &[$t], x1: &[$t], x2: &[$t], y: &mut [$t]| {
+            each3(|$a: $t, $b: $t, $c: $t| $value, x0, x1, x2, y)
         })
     };
 }

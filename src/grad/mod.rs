@@ -1,0 +1,205 @@
+//! DIFFERENTIATE: adjoint nodes on the same tape. Knows the order of the sweep, no single op.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::scalar::{DType, Scalar};
+use crate::shape::Shape;
+use crate::tape::op::Derivative;
+use crate::tape::{AsNode, Expr, Graph, NodeId, Tape};
+
+impl<T: Scalar> Tape<T> {
+    /// The gradients of a scalar with respect to each target, as new nodes on this tape; they can
+    /// be fetched, used in formulas and differentiated again.
+    ///
+    /// ```
+    /// use gradtape::{Session, Tape};
+    /// let tape = Tape::<f64>::new();
+    /// let w = tape.variable("w", 3.0);
+    /// let first = tape.gradient(w.powi(3), &[w])?[0]; // 3w²
+    /// let second = tape.gradient(first, &[w])?[0]; // 6w
+    /// let (first, second) = Session::new(&tape)?.run((first, second), [])?;
+    /// assert_eq!((first.item()?, second.item()?), (27.0, 18.0));
+    /// # Ok::<(), gradtape::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The first mistake made while recording; a `loss` that is not a scalar; a target that the
+    /// loss does not depend on, or only through ops whose derivative is zero or missing. To get
+    /// zeros for those, see [`Tape::gradient_allow_unused`].
+    pub fn gradient<N: AsNode>(
+        &self,
+        loss: Expr<'_, T>,
+        targets: &[N],
+    ) -> Result<Vec<Expr<'_, T>>> {
+        let swept = self.scalar_sweep(loss, targets)?;
+        let graph = self.snapshot();
+        let check = |(ct, target): (Option<Expr<'_, T>>, &N)| match ct {
+            Some(_) => Ok(()),
+            None => Err(why_unused(&graph, loss.node().id, self.resolve(target.node())?)),
+        };
+        swept.iter().copied().zip(targets).try_for_each(check)?;
+        Ok(swept.into_iter().flatten().collect())
+    }
+
+    /// As [`Tape::gradient`], with zeros for targets that the loss does not depend on.
+    ///
+    /// # Errors
+    /// As [`Tape::gradient`], but for unused targets.
+    pub fn gradient_allow_unused<N: AsNode>(
+        &self,
+        loss: Expr<'_, T>,
+        targets: &[N],
+    ) -> Result<Vec<Expr<'_, T>>> {
+        let swept = self.scalar_sweep(loss, targets)?;
+        let zero = |target: &N| self.literal(0.0).broadcast_like(self.expr(target.node()));
+        Ok(swept.into_iter().zip(targets).map(|(ct, t)| ct.unwrap_or_else(|| zero(t))).collect())
+    }
+
+    /// The vector-Jacobian product: the gradient of Σ y·cotangent, for a y of any shape.
+    ///
+    /// # Errors
+    /// As [`Tape::gradient`]; also a cotangent whose shape is not that of y. `None` stands for a
+    /// target that y does not depend on.
+    pub fn vjp<N: AsNode>(
+        &self,
+        y: Expr<'_, T>,
+        cotangent: Expr<'_, T>,
+        targets: &[N],
+    ) -> Result<Vec<Option<Expr<'_, T>>>> {
+        self.check()?;
+        let y = self.resolve(y.node())?;
+        self.resolve(cotangent.node())?;
+        let graph = self.snapshot();
+        if !graph.node(y).shape.accepts(&cotangent.shape()) {
+            let (want, got) = (graph.node(y).shape, cotangent.shape());
+            return Err(Error::new(
+                ErrorKind::Shape,
+                format!("vjp: expected a cotangent of {want} for {}, got {got}", graph.describe(y)),
+            )
+            .at(graph.node(y).at));
+        }
+        let targets: Vec<NodeId> =
+            targets.iter().map(|t| self.resolve(t.node())).collect::<Result<_>>()?;
+        self.sweep(&graph, y, self.expr(cotangent), &targets)
+    }
+
+    fn scalar_sweep<N: AsNode>(
+        &self,
+        loss: Expr<'_, T>,
+        targets: &[N],
+    ) -> Result<Vec<Option<Expr<'_, T>>>> {
+        self.check()?;
+        let id = self.resolve(loss.node())?;
+        let graph = self.snapshot();
+        let node = graph.node(id);
+        if node.shape != Shape::SCALAR || node.dtype != DType::Float {
+            let text = format!(
+                "gradient: expected a scalar loss, got {} of shape {}; reduce it with sum() or mean()",
+                graph.describe(id),
+                node.shape
+            );
+            return Err(Error::new(ErrorKind::Gradient, text).at(node.at));
+        }
+        self.vjp(loss, self.literal(1.0), targets)
+    }
+
+    /// One sweep from `y` down. Cotangents are added up here, in the order in which users of a
+    /// node come up; rules never add and never see an input that no target is behind.
+    fn sweep<'t>(
+        &'t self,
+        graph: &Graph<T>,
+        y: NodeId,
+        seed: Expr<'t, T>,
+        targets: &[NodeId],
+    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+        let leads_to = leads_to_target(graph, y, targets);
+        let mut cotangents: Vec<Option<Expr<'t, T>>> = vec![None; y as usize + 1];
+        cotangents[y as usize] = Some(seed);
+        for id in (0..=y).rev() {
+            let node = graph.node(id);
+            let Some(ct) = cotangents[id as usize].filter(|_| leads_to[id as usize]) else {
+                continue;
+            };
+            let op = node.op.primitive();
+            let want: Vec<bool> = (0..node.inputs.len())
+                .map(|i| {
+                    leads_to[node.inputs[i] as usize] && op.derivative(i) == Derivative::Smooth
+                })
+                .collect();
+            if !want.contains(&true) {
+                continue;
+            }
+            let expr = |id: NodeId| Expr::of(self, id);
+            let inputs: Vec<_> = node.inputs.iter().map(|&i| expr(i)).collect();
+            let rule = || op.vjp(&inputs, expr(id), ct, &want);
+            let cts = self.on_behalf_of(id, rule).map_err(|e| {
+                let shapes = crate::tape::op::list(&graph.input_shapes(node));
+                e.within(format_args!("gradient: {} of {shapes}", graph.describe(id))).at(node.at)
+            })?;
+            for ((&input, ct), &want) in node.inputs.iter().zip(cts).zip(&want) {
+                if let Some(ct) = ct.filter(|_| want) {
+                    let slot = &mut cotangents[input as usize];
+                    *slot = Some(match *slot {
+                        None => ct,
+                        Some(sum) => self.on_behalf_of(input, || sum + ct),
+                    });
+                }
+            }
+        }
+        self.check()?;
+        let of = |&t: &NodeId| cotangents.get(t as usize).copied().flatten();
+        Ok(targets.iter().map(of).collect())
+    }
+}
+
+/// For each node up to `y`: whether it is a target or a target's value flows into it through ops
+/// that have a derivative.
+fn leads_to_target<T: Scalar>(graph: &Graph<T>, y: NodeId, targets: &[NodeId]) -> Vec<bool> {
+    let mut leads = vec![false; y as usize + 1];
+    for &t in targets.iter().filter(|&&t| t <= y) {
+        leads[t as usize] = true;
+    }
+    for id in 0..=y {
+        let node = graph.node(id);
+        let op = node.op.primitive();
+        let through = |(i, &input): (usize, &NodeId)| {
+            leads[input as usize] && op.derivative(i) == Derivative::Smooth
+        };
+        leads[id as usize] = leads[id as usize] || node.inputs.iter().enumerate().any(through);
+    }
+    leads
+}
+
+/// Why the gradient of `loss` with respect to `target` does not exist: no path at all, or a path
+/// only through ops whose derivative is zero.
+fn why_unused<T: Scalar>(graph: &Graph<T>, loss: NodeId, target: NodeId) -> Error {
+    let mut reached = vec![false; loss as usize + 1];
+    reached[loss as usize] = true;
+    for id in (0..=loss).rev().filter(|&id| id > target) {
+        if reached[id as usize] {
+            graph.node(id).inputs.iter().for_each(|&i| reached[i as usize] = true);
+        }
+    }
+    let (from, to) = (graph.node(target), graph.node(loss));
+    let mut text = format!(
+        "gradient: {} {} does not depend on {} {}",
+        graph.describe(loss),
+        to.shape,
+        graph.describe(target),
+        from.shape
+    );
+    let leads = leads_to_target(graph, loss, &[target]);
+    let blocks = |&id: &NodeId| {
+        let inputs = &graph.node(id).inputs;
+        reached[id as usize] && !leads[id as usize] && inputs.iter().any(|&i| leads[i as usize])
+    };
+    let mut at = from.at;
+    if let Some(block) = (0..=loss).find(blocks) {
+        let shapes = crate::tape::op::list(&graph.input_shapes(graph.node(block)));
+        text += &format!(
+            " but through {} of {shapes}, whose derivative is zero",
+            graph.describe(block)
+        );
+        at = graph.node(block).at;
+    }
+    Error::new(ErrorKind::Gradient, text + "; if that is meant, use gradient_allow_unused").at(at)
+}

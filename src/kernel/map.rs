@@ -1,0 +1,330 @@
+//! Fused elementwise loops: a short program over registers of a few hundred elements that stay
+//! in L1, run block by block. Knows nothing of graphs; the plan says what to load and where.
+
+use super::cpu::multiversion;
+use crate::scalar::Scalar;
+use crate::shape::MAX_RANK;
+
+/// Elements in a register: 4 KiB of f64, so that a dozen registers fit into L1 and L2.
+pub(crate) const BLOCK: usize = 512;
+
+/// The most inputs a loop reads, outputs it writes and registers it holds.
+pub(crate) const MAX_INPUTS: usize = 16;
+pub(crate) const MAX_OUTPUTS: usize = 6;
+pub(crate) const MAX_REGISTERS: usize = 24;
+
+/// The loop of an elementwise op over slices of equal length.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Loop<T> {
+    /// y = f(a)
+    One(fn(&[T], &mut [T])),
+    /// y = f(a, b)
+    Two(fn(&[T], &[T], &mut [T])),
+    /// y = f(a, b, c)
+    Three(fn(&[T], &[T], &[T], &mut [T])),
+}
+
+multiversion! {
+    /// y = f(a)
+    pub(crate) fn each1<T: Scalar, F: Fn(T) -> T>(f: F, a: &[T], y: &mut [T]) {
+        for (y, &a) in y.iter_mut().zip(a) {
+            *y = f(a);
+        }
+    }
+}
+
+multiversion! {
+    /// y = f(a, b)
+    pub(crate) fn each2<T: Scalar, F: Fn(T, T) -> T>(f: F, a: &[T], b: &[T], y: &mut [T]) {
+        for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+            *y = f(a, b);
+        }
+    }
+}
+
+multiversion! {
+    /// y = f(a, b, c)
+    pub(crate) fn each3<T: Scalar, F: Fn(T, T, T) -> T>(
+        f: F, a: &[T], b: &[T], c: &[T], y: &mut [T],
+    ) {
+        for (((y, &a), &b), &c) in y.iter_mut().zip(a).zip(b).zip(c) {
+            *y = f(a, b, c);
+        }
+    }
+}
+
+/// Where an instruction finds an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// The block of an input.
+    Input(u8),
+    /// A register written before.
+    Register(u8),
+    /// The block of an output written before.
+    Output(u8),
+}
+
+/// Where an instruction writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Register(u8),
+    Output(u8),
+}
+
+/// One elementwise op on a block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Instruction<T> {
+    pub(crate) run: Loop<T>,
+    pub(crate) args: [Slot; 3],
+    pub(crate) to: Target,
+}
+
+/// How an input is laid under the loop's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// One to one.
+    Dense,
+    /// One number for all.
+    Splat,
+    /// Repeated along some axes: the loop's extents and this input's strides (0 repeats),
+    /// adjacent axes folded.
+    Strided { rank: u8, extents: [usize; MAX_RANK], strides: [usize; MAX_RANK] },
+}
+
+/// A fused loop.
+#[derive(Clone, Debug)]
+pub(crate) struct MapLoop<T> {
+    pub(crate) code: Vec<Instruction<T>>,
+    pub(crate) inputs: Vec<Access>,
+    pub(crate) n_outputs: usize,
+    pub(crate) n_registers: usize,
+    pub(crate) len: usize,
+}
+
+impl<T: Scalar> MapLoop<T> {
+    /// The elements of scratch that [`MapLoop::run`] wants: the registers, and a block for each
+    /// input that is not read in place.
+    pub(crate) fn scratch(&self) -> usize {
+        (self.n_registers + self.inputs.iter().filter(|a| **a != Access::Dense).count()) * BLOCK
+    }
+
+    /// Runs the loop over all elements.
+    ///
+    /// # Panics
+    /// Slices that do not fit the loop: a fault of the planner.
+    pub(crate) fn run<'s>(
+        &self,
+        inputs: &[&[T]],
+        outputs: &mut [&'s mut [T]],
+        scratch: &'s mut [T],
+    ) {
+        assert!(inputs.len() == self.inputs.len() && outputs.len() == self.n_outputs);
+        assert!(outputs.iter().all(|y| y.len() == self.len) && scratch.len() >= self.scratch());
+        let (registers, mut blocks) = scratch.split_at_mut(self.n_registers * BLOCK);
+        let mut registers = registers.chunks_exact_mut(BLOCK);
+        let mut registers: [&mut [T]; MAX_REGISTERS] =
+            std::array::from_fn(|_| registers.next().unwrap_or_default());
+
+        let mut feeders: [Feeder<'_, T>; MAX_INPUTS] = [const { Feeder::None }; MAX_INPUTS];
+        for ((feeder, access), &x) in feeders.iter_mut().zip(&self.inputs).zip(inputs) {
+            *feeder = match *access {
+                Access::Dense => {
+                    assert_eq!(x.len(), self.len, "dense input");
+                    Feeder::Dense(x)
+                }
+                Access::Splat => {
+                    let (block, rest) = blocks.split_at_mut(BLOCK);
+                    blocks = rest;
+                    block[..self.len.min(BLOCK)].fill(x[0]);
+                    Feeder::Splat(block)
+                }
+                Access::Strided { rank, extents, strides } => {
+                    let (block, rest) = blocks.split_at_mut(BLOCK);
+                    blocks = rest;
+                    let walk = Walk {
+                        x,
+                        rank: rank as usize,
+                        extents,
+                        strides,
+                        at: [0; MAX_RANK],
+                        offset: 0,
+                    };
+                    Feeder::Strided(walk, block)
+                }
+            };
+        }
+
+        let mut start = 0;
+        while start < self.len {
+            let n = BLOCK.min(self.len - start);
+            for feeder in &mut feeders[..inputs.len()] {
+                if let Feeder::Strided(walk, block) = feeder {
+                    walk.fill(&mut block[..n]);
+                }
+            }
+            for step in &self.code {
+                self.step(step, start, n, &feeders, &mut registers, outputs);
+            }
+            start += n;
+        }
+    }
+
+    fn step<'s>(
+        &self,
+        step: &Instruction<T>,
+        start: usize,
+        n: usize,
+        feeders: &[Feeder<'_, T>; MAX_INPUTS],
+        registers: &mut [&'s mut [T]; MAX_REGISTERS],
+        outputs: &mut [&'s mut [T]],
+    ) {
+        // The target is taken out of its table, so that the others can be read beside it. An
+        // instruction never reads the place it writes; the planner gives it another one.
+        let taken = match step.to {
+            Target::Register(r) => std::mem::take(&mut registers[r as usize]),
+            Target::Output(o) => std::mem::take(&mut outputs[o as usize]),
+        };
+        let y = match step.to {
+            Target::Register(_) => &mut taken[..n],
+            Target::Output(_) => &mut taken[start..start + n],
+        };
+        let arg = |slot: Slot| match slot {
+            Slot::Input(i) => feeders[i as usize].block(start, n),
+            Slot::Register(r) => &registers[r as usize][..n],
+            Slot::Output(o) => &outputs[o as usize][start..start + n],
+        };
+        let [a, b, c] = step.args;
+        match step.run {
+            Loop::One(f) => f(arg(a), y),
+            Loop::Two(f) => f(arg(a), arg(b), y),
+            Loop::Three(f) => f(arg(a), arg(b), arg(c), y),
+        }
+        match step.to {
+            Target::Register(r) => registers[r as usize] = taken,
+            Target::Output(o) => outputs[o as usize] = taken,
+        }
+    }
+}
+
+/// An input while the loop runs.
+enum Feeder<'a, T> {
+    None,
+    Dense(&'a [T]),
+    Splat(&'a [T]),
+    Strided(Walk<'a, T>, &'a mut [T]),
+}
+
+impl<T> Feeder<'_, T> {
+    #[inline]
+    fn block(&self, start: usize, n: usize) -> &[T] {
+        match self {
+            Feeder::None => &[],
+            Feeder::Dense(x) => &x[start..start + n],
+            Feeder::Splat(block) => &block[..n],
+            Feeder::Strided(_, block) => &block[..n],
+        }
+    }
+}
+
+/// Reads a broadcast input in the loop's order, run by run along the first folded axis.
+struct Walk<'a, T> {
+    x: &'a [T],
+    rank: usize,
+    extents: [usize; MAX_RANK],
+    strides: [usize; MAX_RANK],
+    at: [usize; MAX_RANK],
+    offset: usize,
+}
+
+impl<T: Scalar> Walk<'_, T> {
+    fn fill(&mut self, mut block: &mut [T]) {
+        while !block.is_empty() {
+            let n = (self.extents[0] - self.at[0]).min(block.len());
+            let (run, rest) = block.split_at_mut(n);
+            match self.strides[0] {
+                0 => run.fill(self.x[self.offset]),
+                1 => run.copy_from_slice(&self.x[self.offset..self.offset + n]),
+                s => run
+                    .iter_mut()
+                    .zip(self.x[self.offset..].iter().step_by(s))
+                    .for_each(|(y, &x)| *y = x),
+            }
+            block = rest;
+            self.advance(n);
+        }
+    }
+
+    /// Moves on by `n` elements, which do not go past the end of the first axis.
+    fn advance(&mut self, n: usize) {
+        self.at[0] += n;
+        self.offset += n * self.strides[0];
+        let mut axis = 0;
+        while self.at[axis] == self.extents[axis] {
+            self.offset -= self.at[axis] * self.strides[axis];
+            self.at[axis] = 0;
+            axis += 1;
+            if axis == self.rank {
+                return;
+            }
+            self.at[axis] += 1;
+            self.offset += self.strides[axis];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_with_broadcasts_equals_the_scalar_loop() {
+        // y = (x + bias) * s, z = y - x over [rows, columns], lengths around the block's.
+        for rows in [1, 2, 7, 100, 511, 512, 513, 1300] {
+            let columns = 3;
+            let n = rows * columns;
+            let x: Vec<f64> = (0..n).map(|i| i as f64 * 0.5).collect();
+            let (bias, s) = ([1.0, 2.0, 3.0], [4.0]);
+            let add: Loop<f64> = Loop::Two(|a, b, y| each2(|a, b| a + b, a, b, y));
+            let mul: Loop<f64> = Loop::Two(|a, b, y| each2(|a, b| a * b, a, b, y));
+            let sub: Loop<f64> = Loop::Two(|a, b, y| each2(|a, b| a - b, a, b, y));
+            let strided = |strides: &[usize]| {
+                let mut all = [0; MAX_RANK];
+                all[..2].copy_from_slice(strides);
+                let mut extents = [1; MAX_RANK];
+                (extents[0], extents[1]) = (rows, columns);
+                Access::Strided { rank: 2, extents, strides: all }
+            };
+            let unused = Slot::Input(0);
+            let program = MapLoop {
+                code: vec![
+                    Instruction {
+                        run: add,
+                        args: [Slot::Input(0), Slot::Input(1), unused],
+                        to: Target::Register(0),
+                    },
+                    Instruction {
+                        run: mul,
+                        args: [Slot::Register(0), Slot::Input(2), unused],
+                        to: Target::Output(0),
+                    },
+                    Instruction {
+                        run: sub,
+                        args: [Slot::Output(0), Slot::Input(0), unused],
+                        to: Target::Output(1),
+                    },
+                ],
+                inputs: vec![Access::Dense, strided(&[0, 1]), Access::Splat],
+                n_outputs: 2,
+                n_registers: 1,
+                len: n,
+            };
+            let (mut y, mut z) = (vec![0.0; n], vec![0.0; n]);
+            let mut scratch = vec![0.0; program.scratch()];
+            program.run(&[&x, &bias, &s], &mut [&mut y, &mut z], &mut scratch);
+            for i in 0..n {
+                let want = (x[i] + bias[i / rows]) * 4.0;
+                assert_eq!((y[i], z[i]), (want, want - x[i]), "element {i} of {rows} rows");
+            }
+        }
+    }
+}
