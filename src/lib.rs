@@ -7,10 +7,14 @@ pub mod scalar;
 pub mod shape;
 pub mod tensor;
 pub use error::{Error, ErrorKind, Result};
+pub use plan::{Passes, Report};
+pub use run::{Fetches, Session, Source};
 pub use scalar::{DType, Element, Index, Scalar};
 pub use shape::{ANY, Axes, MAX_RANK, Shape};
 pub use tensor::{Tensor, TensorView};
 mod grad;
+mod plan;
+mod run;
 pub mod tape;
 pub use tape::op::{Arg, Combine, Derivative, Out, Primitive, RowRule};
 pub use tape::{

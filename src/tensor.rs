@@ -227,16 +227,23 @@ impl<T: Element> Tensor<T> {
         DVectorView::from_slice(&self.data, self.data.len())
     }
 
-    /// The same memory under this shape if the length fits, else a new buffer; contents are stale.
-    pub(crate) fn resize_for(&mut self, shape: Shape) -> Result<&mut [T]> {
-        let n = checked_len(&shape)?;
-        if self.data.len() != n {
-            self.data.clear();
-            self.data.try_reserve_exact(n).map_err(|_| no_memory(n))?;
-            self.data.resize(n, T::default());
+    /// Becomes a copy of the view; the memory is reused if the length fits.
+    pub(crate) fn copy_from(&mut self, view: TensorView<'_, T>) -> Result<()> {
+        if self.data.len() != view.data.len() {
+            self.data = reserve(view.data.len())?;
+            self.data.extend_from_slice(view.data);
+        } else {
+            self.data.copy_from_slice(view.data);
         }
-        self.shape = shape;
-        Ok(&mut self.data)
+        self.shape = view.shape;
+        Ok(())
+    }
+}
+
+impl<T: Element> Default for Tensor<T> {
+    /// No elements, shape `[0]`.
+    fn default() -> Self {
+        Tensor::vector(Vec::new())
     }
 }
 

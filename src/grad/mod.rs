@@ -16,7 +16,7 @@ impl<T: Scalar> Tape<T> {
     /// let w = tape.variable("w", 3.0);
     /// let first = tape.gradient(w.powi(3), &[w])?[0]; // 3w²
     /// let second = tape.gradient(first, &[w])?[0]; // 6w
-    /// let (first, second) = Session::new(&tape)?.run((first, second), [])?;
+    /// let (first, second) = Session::new(&tape)?.run((first, second), &[])?;
     /// assert_eq!((first.item()?, second.item()?), (27.0, 18.0));
     /// # Ok::<(), gradtape::Error>(())
     /// ```

@@ -48,6 +48,12 @@ impl<E: Element> Arena<E> {
         &mut self.data[self.start..self.start + self.len]
     }
 
+    /// A reader of everything, while nothing is written.
+    pub(crate) fn reader(&self) -> Reader<'_, E> {
+        let base = self.as_slice().as_ptr();
+        Reader { base, len: self.len, busy: [const { 0..0 }; MAX_WRITES], of: PhantomData }
+    }
+
     /// Slices to write at `writes`, and a reader for everything else.
     ///
     /// # Panics

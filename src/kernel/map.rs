@@ -120,6 +120,9 @@ impl<T: Scalar> MapLoop<T> {
     ) {
         assert!(inputs.len() == self.inputs.len() && outputs.len() == self.n_outputs);
         assert!(outputs.iter().all(|y| y.len() == self.len) && scratch.len() >= self.scratch());
+        if self.len == 0 {
+            return;
+        }
         let (registers, mut blocks) = scratch.split_at_mut(self.n_registers * BLOCK);
         let mut registers = registers.chunks_exact_mut(BLOCK);
         let mut registers: [&mut [T]; MAX_REGISTERS] =

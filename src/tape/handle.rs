@@ -2,7 +2,8 @@
 
 use super::expr::{Expr, IndexExpr};
 use super::graph::NodeId;
-use crate::scalar::{Index, Scalar};
+use crate::scalar::{DType, Index, Scalar};
+use crate::shape::Shape;
 use crate::tensor::TensorView;
 
 /// A node of a tape. Used on another tape it is an error, not a wrong answer.
@@ -89,6 +90,28 @@ pub struct Feed<'a, T: Scalar> {
 pub(crate) enum FeedValue<'a, T: Scalar> {
     Float(TensorView<'a, T>),
     Index(TensorView<'a, Index>),
+}
+
+impl<T: Scalar> FeedValue<'_, T> {
+    pub(crate) fn shape(&self) -> Shape {
+        match self {
+            FeedValue::Float(v) => v.shape(),
+            FeedValue::Index(v) => v.shape(),
+        }
+    }
+
+    pub(crate) fn dtype(&self) -> DType {
+        match self {
+            FeedValue::Float(_) => DType::Float,
+            FeedValue::Index(_) => DType::Index,
+        }
+    }
+}
+
+impl From<NodeRef> for Var {
+    fn from(node: NodeRef) -> Self {
+        Var(node)
+    }
 }
 
 impl Placeholder {

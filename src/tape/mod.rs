@@ -42,7 +42,7 @@ const POISON: NodeId = NodeId::MAX;
 /// let da = tape.gradient(a, &[b, c])?;
 /// let mut session = Session::new(&tape)?;
 /// let feeds = [b.feed(&2.0), c.feed(&1.0)];
-/// let (a, db, dc) = session.run((a, da[0], da[1]), feeds)?;
+/// let (a, db, dc) = session.run((a, da[0], da[1]), &feeds)?;
 /// assert_eq!([a.item()?, db.item()?, dc.item()?], [9.0, 3.0, 6.0]);
 /// # Ok::<(), gradtape::Error>(())
 /// ```
@@ -206,7 +206,7 @@ impl<T: Scalar> Tape<T> {
     /// // Straight-through estimator: round forwards, identity backwards.
     /// let y = tape.custom_gradient(&[x], x.round(), |_x, _y, ct| vec![ct]);
     /// let dx = tape.gradient(y, &[x])?[0];
-    /// assert_eq!(Session::new(&tape)?.run((y, dx), [])?, (0.0.into(), 1.0.into()));
+    /// assert_eq!(Session::new(&tape)?.run((y, dx), &[])?, (0.0.into(), 1.0.into()));
     /// # Ok::<(), gradtape::Error>(())
     /// ```
     #[track_caller]

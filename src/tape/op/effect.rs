@@ -85,6 +85,11 @@ impl<T: Scalar> Primitive<T> for Effect<T> {
         Ok(())
     }
 
+    /// The values; of the variables only which they are and their shape.
+    fn reads(&self, i: usize) -> bool {
+        i % 2 == 1
+    }
+
     fn derivative(&self, _: usize) -> Derivative {
         Derivative::Zero
     }

@@ -17,6 +17,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+pub(crate) use broadcast::broadcast_strides;
 pub use broadcast::{BroadcastLike, Size, SumToLike};
 pub use effect::{Effect, Rule, Step};
 pub use leaf::{Leaf, VariableInit};
@@ -66,7 +67,7 @@ pub use view::View;
 /// let x = tape.variable("x", 2.0);
 /// let y = tape.custom(Cube, &[x]);
 /// let dy = tape.gradient(y, &[x])?[0];
-/// assert_eq!(Session::new(&tape)?.run((y, dy), [])?, (8.0.into(), 12.0.into()));
+/// assert_eq!(Session::new(&tape)?.run((y, dy), &[])?, (8.0.into(), 12.0.into()));
 /// # Ok::<(), gradtape::Error>(())
 /// ```
 pub trait Primitive<T: Scalar>: fmt::Debug + Send + Sync {
@@ -101,6 +102,12 @@ pub trait Primitive<T: Scalar>: fmt::Debug + Send + Sync {
     /// Whether the value depends on input `i`'s elements, or on its shape only.
     fn reads(&self, _i: usize) -> bool {
         true
+    }
+
+    /// Whether the value is the first input's memory, element for element, perhaps under another
+    /// shape. Plans make no copy for such an op.
+    fn is_view(&self) -> bool {
+        false
     }
 
     /// How the value depends on input `i`.

@@ -71,6 +71,10 @@ impl<T: Scalar> Primitive<T> for Pass<T> {
         }
     }
 
+    fn is_view(&self) -> bool {
+        true
+    }
+
     fn vjp<'t>(
         &self,
         x: &[Expr<'t, T>],

@@ -56,6 +56,10 @@ impl<T: Scalar> Primitive<T> for View {
         Ok(())
     }
 
+    fn is_view(&self) -> bool {
+        true
+    }
+
     fn vjp<'t>(
         &self,
         x: &[Expr<'t, T>],

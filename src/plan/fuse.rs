@@ -1,0 +1,309 @@
+//! The order of instructions, and which elementwise values share one loop.
+
+use super::Passes;
+use super::program::{Program, Value, ValueId};
+use crate::kernel::map::{
+    Access, Instruction, MAX_INPUTS, MAX_OUTPUTS, MAX_REGISTERS, MapLoop, Slot, Target,
+};
+use crate::scalar::Scalar;
+use crate::shape::{MAX_RANK, Shape};
+use crate::tape::op::{ScalarOp, broadcast_strides};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+/// One instruction to be.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Item {
+    /// A value by its own kernel.
+    One(ValueId),
+    /// Elementwise values of one shape in one loop, in order.
+    Loop(Vec<ValueId>),
+}
+
+/// The instructions in the order they run.
+pub(super) fn schedule<T: Scalar>(program: &Program<T>, passes: Passes) -> Vec<Item> {
+    let used = program.used();
+    let order = order(program, &used);
+    let groups = group(program, &order, if passes.fuse { MAX_REGISTERS } else { 1 });
+    let mut group_of: Vec<u32> = vec![u32::MAX; program.values.len()];
+    for (g, group) in (0..).zip(&groups) {
+        group.iter().for_each(|&id| group_of[id as usize] = g);
+    }
+    let outside = read_outside(program, &used, &group_of);
+    let mut items = Vec::with_capacity(order.len());
+    for &id in &order {
+        match group_of[id as usize] {
+            u32::MAX => items.push(Item::One(id)),
+            g => {
+                let group = &groups[g as usize];
+                // The loop runs where its last member stands: everything that reads it is later.
+                if group.last() == Some(&id) {
+                    cut(program, group, &outside, &mut items);
+                }
+            }
+        }
+    }
+    items
+}
+
+/// The values that something outside their own loop reads. `loop_of` numbers the loops.
+pub(super) fn read_outside<T: Scalar>(
+    program: &Program<T>,
+    used: &[bool],
+    loop_of: &[u32],
+) -> Vec<bool> {
+    let mut outside = vec![false; program.values.len()];
+    program.results().for_each(|id| outside[program.root(id) as usize] = true);
+    for (id, value) in program.values.iter().enumerate().filter(|(id, _)| used[*id]) {
+        let own = loop_of[id];
+        for &input in &value.inputs {
+            if own == u32::MAX || loop_of[input as usize] != own {
+                outside[program.root(input) as usize] = true;
+            }
+        }
+    }
+    outside
+}
+
+/// Computed values in an order that keeps elementwise chains together: among the values that are
+/// ready, elementwise ones come first.
+fn order<T: Scalar>(program: &Program<T>, used: &[bool]) -> Vec<ValueId> {
+    let n = program.values.len();
+    let mut waits = vec![0u32; n];
+    let mut first_user = vec![0u32; n + 1];
+    for (id, value) in program.values.iter().enumerate().filter(|(id, _)| used[*id]) {
+        waits[id] = value.inputs.len() as u32;
+        value.inputs.iter().for_each(|&i| first_user[i as usize + 1] += 1);
+    }
+    (0..n).for_each(|i| first_user[i + 1] += first_user[i]);
+    let mut users = vec![0; first_user[n] as usize];
+    let mut next = first_user.clone();
+    for (id, value) in (0..).zip(&program.values).filter(|(id, _)| used[*id as usize]) {
+        for &i in &value.inputs {
+            users[next[i as usize] as usize] = id;
+            next[i as usize] += 1;
+        }
+    }
+
+    let key = |id: ValueId| Reverse((program.value(id).elementwise().is_none(), id));
+    let mut ready: BinaryHeap<_> = (0..n as ValueId)
+        .filter(|&id| used[id as usize] && waits[id as usize] == 0)
+        .map(key)
+        .collect();
+    let mut order = Vec::with_capacity(n);
+    while let Some(Reverse((_, id))) = ready.pop() {
+        if program.value(id).is_computed() {
+            order.push(id);
+        }
+        let of = first_user[id as usize] as usize..first_user[id as usize + 1] as usize;
+        for &user in &users[of] {
+            waits[user as usize] -= 1;
+            if waits[user as usize] == 0 {
+                ready.push(key(user));
+            }
+        }
+    }
+    order
+}
+
+/// Elementwise values grouped into loops of at most `most` members. A value joins the groups of
+/// its inputs if they have its shape and nothing outside has read them yet; so what a group reads
+/// never depends on what it writes, and its readers all come after its last member.
+fn group<T: Scalar>(program: &Program<T>, order: &[ValueId], most: usize) -> Vec<Vec<ValueId>> {
+    struct Group {
+        members: Vec<ValueId>,
+        inputs: Vec<ValueId>,
+        sealed: bool,
+    }
+    let mut groups: Vec<Group> = Vec::new();
+    let mut group_of: HashMap<ValueId, usize> = HashMap::new();
+    for &id in order {
+        let value = program.value(id);
+        let mut joins: Vec<usize> = Vec::new();
+        let mut inputs: Vec<ValueId> = Vec::new();
+        let mut size = 1;
+        if value.elementwise().is_some() {
+            for &input in read_inputs(value) {
+                let own = group_of
+                    .get(&input)
+                    .copied()
+                    .filter(|&g| !groups[g].sealed && program.value(input).shape == value.shape);
+                let mut joined = inputs.clone();
+                let fits = own.is_some_and(|g| {
+                    let new = !joins.contains(&g);
+                    if new {
+                        joined.extend(&groups[g].inputs);
+                        joined.sort_unstable();
+                        joined.dedup();
+                    }
+                    let members = if new { groups[g].members.len() } else { 0 };
+                    let fits = size + members <= most && joined.len() <= MAX_INPUTS - 3;
+                    if fits && new {
+                        size += members;
+                        joins.push(g);
+                    }
+                    fits
+                });
+                match fits {
+                    true => inputs = joined,
+                    false if !inputs.contains(&input) => inputs.push(input),
+                    false => {}
+                }
+            }
+        }
+        // What it reads from outside is sealed: nothing may join those loops any more.
+        for &input in &value.inputs {
+            if let Some(&g) = group_of.get(&program.root(input))
+                && !joins.contains(&g)
+            {
+                groups[g].sealed = true;
+            }
+        }
+        if value.elementwise().is_none() {
+            continue;
+        }
+        let target = joins.first().copied().unwrap_or_else(|| {
+            groups.push(Group { members: vec![], inputs: vec![], sealed: false });
+            groups.len() - 1
+        });
+        for &g in joins.iter().skip(1) {
+            let moved = std::mem::take(&mut groups[g].members);
+            moved.iter().for_each(|&m| drop(group_of.insert(m, target)));
+            groups[target].members.extend(moved);
+        }
+        groups[target].members.push(id);
+        groups[target].inputs = inputs;
+        group_of.insert(id, target);
+    }
+    let mut position = vec![0u32; program.values.len()];
+    (0..).zip(order).for_each(|(at, &id)| position[id as usize] = at);
+    let mut members: Vec<Vec<ValueId>> = groups.into_iter().map(|g| g.members).collect();
+    members.retain(|m| !m.is_empty());
+    members.iter_mut().for_each(|m| m.sort_unstable_by_key(|&id| position[id as usize]));
+    members
+}
+
+/// The inputs whose elements are read: of a broadcast, not the shape it broadcasts to.
+fn read_inputs<T: Scalar>(value: &Value<T>) -> &[ValueId] {
+    match value.elementwise() {
+        Some(op) => &value.inputs[..op.arity()],
+        None => &value.inputs,
+    }
+}
+
+/// Cuts a group in two until no loop has more outputs than a loop may have.
+fn cut<T: Scalar>(
+    program: &Program<T>,
+    group: &[ValueId],
+    outside: &[bool],
+    items: &mut Vec<Item>,
+) {
+    let mut rest = group;
+    while !rest.is_empty() {
+        // The longest prefix that fits; a member read by the rest is an output, too.
+        let outputs = |n: usize| {
+            let (head, tail) = rest.split_at(n);
+            let read_later = |id: &ValueId| {
+                outside[*id as usize] || tail.iter().any(|&t| program.value(t).inputs.contains(id))
+            };
+            head.iter().filter(|id| read_later(id)).count()
+        };
+        let n = (1..=rest.len()).rev().find(|&n| outputs(n) <= MAX_OUTPUTS).unwrap_or(1);
+        items.push(Item::Loop(rest[..n].to_vec()));
+        rest = &rest[n..];
+    }
+}
+
+/// A loop's program, the values it reads and those it writes.
+pub(super) struct Compiled<T> {
+    pub(super) code: MapLoop<T>,
+    pub(super) inputs: Vec<ValueId>,
+    pub(super) outputs: Vec<ValueId>,
+}
+
+/// Compiles the members of a loop. `is_read` tells which values something outside reads.
+pub(super) fn compile<T: Scalar>(
+    program: &Program<T>,
+    members: &[ValueId],
+    is_read: impl Fn(ValueId) -> bool,
+) -> Compiled<T> {
+    let shape = program.value(members[0]).shape;
+    let mut inputs: Vec<ValueId> = Vec::new();
+    let mut access: Vec<Access> = Vec::new();
+    let mut outputs: Vec<ValueId> = Vec::new();
+    let mut code: Vec<Instruction<T>> = Vec::new();
+    let mut slots: HashMap<ValueId, Slot> = HashMap::new();
+    let mut n_registers = 0;
+    let mut free: Vec<u8> = Vec::new();
+
+    let mut last_read: HashMap<ValueId, usize> = HashMap::new();
+    for (at, &id) in members.iter().enumerate() {
+        read_inputs(program.value(id)).iter().for_each(|&i| drop(last_read.insert(i, at)));
+    }
+    for (at, &id) in members.iter().enumerate() {
+        let value = program.value(id);
+        let op = value.elementwise().unwrap_or(ScalarOp::Id);
+        let mut args = [Slot::Input(0); 3];
+        for (arg, &input) in args.iter_mut().zip(read_inputs(value)) {
+            *arg = *slots.entry(input).or_insert_with(|| {
+                inputs.push(input);
+                access.push(layout(&program.value(input).shape, &shape));
+                Slot::Input(inputs.len() as u8 - 1)
+            });
+        }
+        if op == ScalarOp::Id && !is_read(id) && matches!(args[0], Slot::Input(_)) {
+            // A broadcast that only this loop reads: its readers read the input itself.
+            slots.insert(id, args[0]);
+            continue;
+        }
+        let to = if is_read(id) {
+            outputs.push(id);
+            Target::Output(outputs.len() as u8 - 1)
+        } else {
+            Target::Register(free.pop().unwrap_or_else(|| {
+                n_registers += 1;
+                n_registers as u8 - 1
+            }))
+        };
+        code.push(Instruction { run: op.kernel(), args, to });
+        slots.insert(
+            id,
+            match to {
+                Target::Output(o) => Slot::Output(o),
+                Target::Register(r) => Slot::Register(r),
+            },
+        );
+        let mut done: Vec<ValueId> = read_inputs(value).to_vec();
+        done.dedup();
+        for input in done.into_iter().filter(|i| last_read[i] == at) {
+            if let Some(Slot::Register(r)) = slots.get(&input)
+                && !free.contains(r)
+            {
+                free.push(*r);
+            }
+        }
+    }
+    let n_outputs = outputs.len();
+    let code = MapLoop { code, inputs: access, n_outputs, n_registers, len: shape.len() };
+    Compiled { code, inputs, outputs }
+}
+
+/// How an input of shape `from` lies under a loop over `to`: adjacent axes folded where the
+/// strides allow it.
+fn layout(from: &Shape, to: &Shape) -> Access {
+    let all = broadcast_strides(from, to);
+    let (mut extents, mut strides, mut rank) = ([1; MAX_RANK], [0; MAX_RANK], 0);
+    for (&extent, &stride) in to.extents().iter().zip(&all).filter(|(e, _)| **e != 1) {
+        if rank > 0 && stride == strides[rank - 1] * extents[rank - 1] {
+            extents[rank - 1] *= extent;
+        } else {
+            (extents[rank], strides[rank]) = (extent, stride);
+            rank += 1;
+        }
+    }
+    match (rank, strides[0]) {
+        (0, _) | (1, 0) => Access::Splat,
+        (1, 1) => Access::Dense,
+        _ => Access::Strided { rank: rank as u8, extents, strides },
+    }
+}

@@ -1,0 +1,175 @@
+//! The first pass: the nodes that the fetches need, with the shapes that were fed.
+
+use super::Passes;
+use super::program::{Def, EffectValue, Fetched, Program, Value, ValueId, leaf};
+use super::simplify::simplify;
+use crate::error::{Error, ErrorKind, Result};
+use crate::scalar::Scalar;
+use crate::shape::Shape;
+use crate::tape::op::{Effect, Leaf, Op, list};
+use crate::tape::{Graph, NodeId};
+
+/// What the fetches need of a node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Need {
+    Nothing,
+    Shape,
+    Value,
+}
+
+/// What the fetches need of each node, walking back from them and stopping at what is fed.
+pub(crate) fn needs<T: Scalar>(
+    graph: &Graph<T>,
+    fetches: &[NodeId],
+    is_fed: impl Fn(NodeId) -> bool,
+) -> Vec<Need> {
+    let top = fetches.iter().max().map_or(0, |&id| id as usize + 1);
+    let mut needs = vec![Need::Nothing; top];
+    fetches.iter().for_each(|&id| needs[id as usize] = Need::Value);
+    for id in (0..top).rev() {
+        let need = needs[id];
+        if need == Need::Nothing || is_fed(id as NodeId) {
+            continue;
+        }
+        let node = &graph.nodes[id];
+        let op = node.op.primitive();
+        for (i, &input) in node.inputs.iter().enumerate() {
+            let of_input = if op.reads(i) { need } else { Need::Shape };
+            let known = &mut needs[input as usize];
+            *known = of_input.max(*known);
+        }
+    }
+    needs
+}
+
+/// The shape of a node in this run, from those of its inputs.
+pub(crate) fn run_shape<T: Scalar>(graph: &Graph<T>, id: NodeId, x: &[Shape]) -> Result<Shape> {
+    let node = graph.node(id);
+    let describe = |e: Error| e.within(graph.describe(id)).at(node.at);
+    if let Op::Leaf(Leaf::Placeholder { shape, .. }) = &node.op
+        && !shape.is_known()
+    {
+        return Err(not_fed(graph, id));
+    }
+    let shape = node.op.primitive().shape(x).map_err(describe)?;
+    if shape.checked_len().is_none() {
+        let text = format!("{}: {shape} has more elements than memory can hold", list(x));
+        return Err(describe(Error::new(ErrorKind::Memory, text)));
+    }
+    Ok(shape)
+}
+
+pub(crate) fn not_fed<T: Scalar>(graph: &Graph<T>, id: NodeId) -> Error {
+    let node = graph.node(id);
+    let text = format!("{} {} was not fed", graph.describe(id), node.shape);
+    Error::new(ErrorKind::NotFed, text).at(node.at)
+}
+
+/// Lowers the needed nodes to a program.
+pub(super) fn lower<T: Scalar>(
+    graph: &Graph<T>,
+    fetches: &[NodeId],
+    fed: &[(NodeId, Shape)],
+    passes: Passes,
+) -> Result<Program<T>> {
+    let feed = |id: NodeId| fed.iter().position(|f| f.0 == id);
+    let mut fed_nodes = vec![false; graph.len()];
+    fed.iter().for_each(|f| fed_nodes[f.0 as usize] = true);
+    let needs = needs(graph, fetches, |id| fed_nodes[id as usize]);
+
+    let mut program = Program::new();
+    program.n_needed = needs.iter().filter(|&&n| n == Need::Value).count();
+    let mut shapes = vec![Shape::SCALAR; needs.len()];
+    let mut values: Vec<Option<Fetched>> = (0..needs.len()).map(|_| None).collect();
+    let mut inputs_shapes = Vec::new();
+
+    for (id, &need) in (0 as NodeId..).zip(&needs).filter(|(_, need)| **need != Need::Nothing) {
+        let node = graph.node(id);
+        if fed_nodes[id as usize] {
+            let n = feed(id).unwrap_or_default();
+            shapes[id as usize] = fed[n].1;
+            let def = Def::Feed(n);
+            let (shape, dtype) = (fed[n].1, node.dtype);
+            let value = program.add(Value { def, inputs: vec![], shape, dtype, source: id });
+            values[id as usize] = Some(Fetched::Value(value));
+            continue;
+        }
+        inputs_shapes.clear();
+        inputs_shapes.extend(node.inputs.iter().map(|&i| shapes[i as usize]));
+        let shape = run_shape(graph, id, &inputs_shapes)?;
+        shapes[id as usize] = shape;
+        if need == Need::Shape {
+            continue;
+        }
+        let op = node.op.primitive();
+        let of = |program: &mut Program<T>, i: usize| -> Result<ValueId> {
+            let input = node.inputs[i];
+            if !op.reads(i) {
+                let (shape, dtype) = (shapes[input as usize], graph.node(input).dtype);
+                return Ok(program.add(Value {
+                    def: Def::Shape,
+                    inputs: vec![],
+                    shape,
+                    dtype,
+                    source: input,
+                }));
+            }
+            match values[input as usize] {
+                Some(Fetched::Value(value)) => Ok(value),
+                _ => Err(Error::new(
+                    ErrorKind::Tape,
+                    format!("{}: the value of an update can only be fetched", graph.describe(id)),
+                )
+                .at(node.at)),
+            }
+        };
+        let value = match &node.op {
+            Op::Leaf(l) => {
+                let def = leaf(id, l).ok_or_else(|| not_fed(graph, id))?;
+                program.add(Value { def, inputs: vec![], shape, dtype: node.dtype, source: id })
+            }
+            Op::Effect(effect) => {
+                values[id as usize] = Some(match effect {
+                    Effect::Assign => {
+                        let value = of(&mut program, 1)?;
+                        let variable = node.inputs[0];
+                        program.effects.push(EffectValue::Assign { variable, value });
+                        Fetched::Value(value)
+                    }
+                    Effect::Update(rule) => {
+                        let mut pairs = Vec::with_capacity(node.inputs.len() / 2);
+                        for i in (0..node.inputs.len()).step_by(2) {
+                            pairs.push((node.inputs[i], of(&mut program, i + 1)?));
+                        }
+                        let rule = rule.0.clone();
+                        program.effects.push(EffectValue::Update { node: id, rule, pairs });
+                        Fetched::StepOf(program.effects.len() - 1)
+                    }
+                });
+                continue;
+            }
+            _ => {
+                let inputs = (0..node.inputs.len())
+                    .map(|i| of(&mut program, i))
+                    .collect::<Result<Vec<_>>>()?;
+                let def = if op.is_view() { Def::Alias } else { Def::Op(node.op.clone()) };
+                let inputs = if op.is_view() { inputs[..1].to_vec() } else { inputs };
+                let value = Value { def, inputs, shape, dtype: node.dtype, source: id };
+                match passes.simplify {
+                    true => simplify(&mut program, value)?,
+                    false => program.add(value),
+                }
+            }
+        };
+        values[id as usize] = Some(Fetched::Value(value));
+    }
+
+    for &id in fetches {
+        program.fetches.push(match values[id as usize] {
+            Some(Fetched::Value(value)) => Fetched::Value(value),
+            Some(Fetched::StepOf(effect)) => Fetched::StepOf(effect),
+            None => return Err(not_fed(graph, id)),
+        });
+    }
+    Ok(program)
+}

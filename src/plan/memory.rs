@@ -1,0 +1,324 @@
+//! Where every value lives: one arena, shared by values whose lives do not overlap. Gradients of
+//! an optimizer step are computed in place in one flat block, in the order of the parameters.
+
+use super::fuse::{self, Item};
+use super::program::{Def, EffectValue, Fetched, Program, ValueId};
+use super::report::Report;
+use super::{Code, EffectStep, FetchFrom, Instruction, Layout, Operand, Passes, Place, Plan};
+use crate::error::{Error, ErrorKind, Result};
+use crate::scalar::{DType, Index, Scalar};
+use crate::tape::op::Op;
+use crate::tape::{Graph, NodeId};
+use crate::tensor::Tensor;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Elements to which pieces are rounded: a cache line of f32.
+const GRAIN: usize = 16;
+
+/// Places all values and writes the instructions down.
+pub(super) fn place<T: Scalar>(
+    graph: &Graph<T>,
+    layout: &Layout,
+    program: &Program<T>,
+    items: &[Item],
+    passes: Passes,
+) -> Result<Plan<T>> {
+    let mut loop_of = vec![u32::MAX; program.values.len()];
+    for (n, item) in (0..).zip(items) {
+        if let Item::Loop(members) = item {
+            members.iter().for_each(|&id| loop_of[id as usize] = n);
+        }
+    }
+    let is_read = fuse::read_outside(program, &program.used(), &loop_of);
+    let loops: Vec<_> = items
+        .iter()
+        .map(|item| match item {
+            Item::Loop(members) => Some(fuse::compile(program, members, |id| is_read[id as usize])),
+            Item::One(_) => None,
+        })
+        .collect();
+
+    // What each instruction reads and writes, and when each value is read for the last time.
+    let steps: Vec<(Vec<ValueId>, Vec<ValueId>)> = items
+        .iter()
+        .zip(&loops)
+        .map(|(item, code)| match (item, code) {
+            (Item::One(id), _) => (program.value(*id).inputs.clone(), vec![*id]),
+            (Item::Loop(_), Some(c)) => (c.inputs.clone(), c.outputs.clone()),
+            (Item::Loop(_), None) => (vec![], vec![]),
+        })
+        .collect();
+    let mut last_read = vec![0usize; program.values.len()];
+    for (at, (reads, _)) in steps.iter().enumerate() {
+        reads.iter().for_each(|&id| last_read[program.root(id) as usize] = at);
+    }
+    program.results().for_each(|id| last_read[program.root(id) as usize] = items.len());
+
+    let mut placer = Placer {
+        layout,
+        program,
+        constants: Vec::new(),
+        literals: HashMap::new(),
+        index_constants: Vec::new(),
+        at: vec![None; program.values.len()],
+    };
+    let mut floats = Space::default();
+    let mut indices = Space::default();
+    let effects = placer.reserve_gradients(graph, &mut floats)?;
+
+    let mut instructions = Vec::with_capacity(items.len());
+    let mut frees: BTreeMap<usize, Vec<(DType, Range<usize>)>> = BTreeMap::new();
+    for (at, ((item, code), (reads, writes))) in items.iter().zip(loops).zip(&steps).enumerate() {
+        for &id in writes {
+            if placer.at[id as usize].is_some() {
+                continue;
+            }
+            let value = program.value(id);
+            let space = if value.dtype == DType::Float { &mut floats } else { &mut indices };
+            let piece = space.take(value.shape.len())?;
+            placer.at[id as usize] = Some(piece.start);
+            if passes.share_memory && last_read[id as usize] < items.len() {
+                frees.entry(last_read[id as usize].max(at)).or_default().push((value.dtype, piece));
+            }
+        }
+        let inputs = reads.iter().map(|&id| placer.operand(id)).collect::<Result<Vec<_>>>()?;
+        let outputs = writes.iter().map(|&id| placer.operand(id)).collect::<Result<Vec<_>>>()?;
+        let shapes: Vec<_> = inputs.iter().map(|o| o.shape).collect();
+        let (code, wanted, source) = match (item, code) {
+            (Item::Loop(members), Some(c)) => {
+                let scratch = c.code.scratch();
+                let last = members.last().map_or(0, |&id| program.value(id).source);
+                (Code::Map(c.code), scratch, last)
+            }
+            (Item::One(id), _) => {
+                let Def::Op(op) = &program.value(*id).def else { continue };
+                let scratch = op.primitive().scratch(&shapes);
+                (Code::Op(op.clone()), scratch, program.value(*id).source)
+            }
+            (Item::Loop(_), None) => continue,
+        };
+        let scratch = floats.take(wanted)?;
+        floats.give(scratch.clone());
+        let scratch = scratch.start..scratch.start + wanted;
+        instructions.push(Instruction { code, inputs, outputs, scratch, source });
+        for (dtype, piece) in frees.remove(&at).unwrap_or_default() {
+            if dtype == DType::Float { floats.give(piece) } else { indices.give(piece) }
+        }
+    }
+
+    let fetches = program
+        .fetches
+        .iter()
+        .map(|f| match f {
+            Fetched::Value(id) => Ok(FetchFrom::Value(placer.operand(*id)?)),
+            Fetched::StepOf(effect) => Ok(FetchFrom::StepOf(*effect)),
+        })
+        .collect::<Result<_>>()?;
+    let effects = placer.effects(effects)?;
+    let mut reads: Vec<NodeId> = program
+        .values
+        .iter()
+        .zip(program.used())
+        .filter_map(|(value, used)| match value.def {
+            Def::Variable(id) if used => Some(id),
+            _ => None,
+        })
+        .collect();
+    for effect in &program.effects {
+        if let EffectValue::Update { pairs, .. } = effect {
+            reads.extend(pairs.iter().map(|p| p.0));
+        }
+    }
+    let mut plan = Plan {
+        instructions,
+        fetches,
+        effects,
+        constants: placer.constants,
+        index_constants: placer.index_constants,
+        arena: floats.top,
+        index_arena: indices.top,
+        reads,
+        report: Report::default(),
+    };
+    plan.report = Report::of(graph, program, &plan);
+    Ok(plan)
+}
+
+/// Free pieces of an arena that grows at its end.
+#[derive(Default)]
+struct Space {
+    /// Start → length, never two that touch.
+    free: BTreeMap<usize, usize>,
+    top: usize,
+}
+
+impl Space {
+    /// The smallest free piece that fits, or new space at the end.
+    fn take(&mut self, len: usize) -> Result<Range<usize>> {
+        let len = len.checked_next_multiple_of(GRAIN).ok_or_else(too_large)?;
+        if len == 0 {
+            return Ok(0..0);
+        }
+        let best = self.free.iter().filter(|(_, l)| **l >= len).min_by_key(|(_, l)| **l);
+        if let Some((&start, &whole)) = best {
+            self.free.remove(&start);
+            if whole > len {
+                self.free.insert(start + len, whole - len);
+            }
+            return Ok(start..start + len);
+        }
+        // A free piece at the end is grown.
+        let start = match self.free.last_key_value() {
+            Some((&start, &l)) if start + l == self.top => {
+                self.free.remove(&start);
+                start
+            }
+            _ => self.top,
+        };
+        self.top = start
+            .checked_add(len)
+            .filter(|&t| t < isize::MAX as usize / 8)
+            .ok_or_else(too_large)?;
+        Ok(start..self.top)
+    }
+
+    fn give(&mut self, piece: Range<usize>) {
+        let (mut start, mut len) = (piece.start, piece.len());
+        if len == 0 {
+            return;
+        }
+        if let Some((&before, &l)) = self.free.range(..start).next_back()
+            && before + l == start
+        {
+            self.free.remove(&before);
+            (start, len) = (before, l + len);
+        }
+        if let Some(l) = self.free.remove(&(start + len)) {
+            len += l;
+        }
+        self.free.insert(start, len);
+    }
+}
+
+fn too_large() -> Error {
+    Error::new(ErrorKind::Memory, "the values of this run do not fit into memory")
+}
+
+/// Knows the place of every value.
+struct Placer<'p, T: Scalar> {
+    layout: &'p Layout,
+    program: &'p Program<T>,
+    constants: Vec<Arc<Tensor<T>>>,
+    literals: HashMap<u64, usize>,
+    index_constants: Vec<Arc<Tensor<Index>>>,
+    /// The start in its arena of each computed value that has a place.
+    at: Vec<Option<usize>>,
+}
+
+/// An effect with the block of its gradients.
+type Reserved<'p, T> = (&'p EffectValue<T>, usize, Vec<Range<usize>>);
+
+impl<'p, T: Scalar> Placer<'p, T> {
+    /// Sets aside the flat block of each update's gradients, and places in it the gradients that
+    /// can be computed there.
+    fn reserve_gradients(
+        &mut self,
+        graph: &Graph<T>,
+        floats: &mut Space,
+    ) -> Result<Vec<Reserved<'p, T>>> {
+        let mut reserved = Vec::new();
+        for effect in &self.program.effects {
+            let EffectValue::Update { pairs, .. } = effect else {
+                reserved.push((effect, 0, vec![]));
+                continue;
+            };
+            let ranges = pairs
+                .iter()
+                .map(|p| self.layout.find(p.0).map(|v| v.1).ok_or_else(|| not_variable(graph, p.0)))
+                .collect::<Result<Vec<_>>>()?;
+            let start = floats.take(ranges.iter().map(Range::len).sum())?.start;
+            let mut at = start;
+            for ((_, gradient), range) in pairs.iter().zip(&ranges) {
+                let root = self.program.root(*gradient);
+                let value = self.program.value(root);
+                if value.is_computed() && value.shape.len() == range.len() {
+                    self.at[root as usize].get_or_insert(at);
+                }
+                at += range.len();
+            }
+            reserved.push((effect, start, ranges));
+        }
+        Ok(reserved)
+    }
+
+    fn effects(&mut self, reserved: Vec<Reserved<'p, T>>) -> Result<Vec<EffectStep<T>>> {
+        let mut steps = Vec::with_capacity(reserved.len());
+        for (effect, start, ranges) in reserved {
+            steps.push(match effect {
+                EffectValue::Assign { variable, value } => {
+                    let to = self.layout.find(*variable).map_or(0, |v| v.1.start);
+                    EffectStep::Assign { to, from: self.operand(*value)? }
+                }
+                EffectValue::Update { node, rule, pairs } => {
+                    let mut copies = Vec::new();
+                    let mut parameters: Vec<Range<usize>> = Vec::new();
+                    let mut at = start;
+                    for ((_, gradient), range) in pairs.iter().zip(&ranges) {
+                        let from = self.operand(*gradient)?;
+                        if from.place != Place::Arena(at) {
+                            copies.push((from, at));
+                        }
+                        at += range.len();
+                        match parameters.last_mut() {
+                            Some(last) if last.end == range.start => last.end = range.end,
+                            _ => parameters.push(range.clone()),
+                        }
+                    }
+                    let (node, rule) = (*node, Arc::clone(rule));
+                    EffectStep::Update { node, rule, gradients: start..at, copies, parameters }
+                }
+            });
+        }
+        Ok(steps)
+    }
+
+    fn operand(&mut self, id: ValueId) -> Result<Operand> {
+        let (value, root) = (self.program.value(id), self.program.root(id));
+        let place = match &self.program.value(root).def {
+            Def::Feed(i) => Place::Feed(*i),
+            Def::Variable(node) => {
+                Place::Variable(self.layout.find(*node).map_or(0, |v| v.1.start))
+            }
+            Def::Constant(t) => Place::Constant(push(&mut self.constants, &t.0)),
+            Def::IndexConstant(t) => Place::Constant(push(&mut self.index_constants, &t.0)),
+            Def::Literal(bits) => {
+                let constants = &mut self.constants;
+                Place::Constant(*self.literals.entry(*bits).or_insert_with(|| {
+                    constants.push(Arc::new(Tensor::scalar(T::lit(f64::from_bits(*bits)))));
+                    constants.len() - 1
+                }))
+            }
+            Def::Shape | Def::Alias => Place::Nothing,
+            Def::Op(_) => Place::Arena(self.at[root as usize].unwrap_or(0)),
+        };
+        Ok(Operand { place, dtype: value.dtype, shape: value.shape })
+    }
+}
+
+/// The number of a shared tensor in the list, added if it is new.
+fn push<E: crate::Element>(list: &mut Vec<Arc<Tensor<E>>>, tensor: &Arc<Tensor<E>>) -> usize {
+    match list.iter().position(|t| Arc::ptr_eq(t, tensor)) {
+        Some(i) => i,
+        None => {
+            list.push(Arc::clone(tensor));
+            list.len() - 1
+        }
+    }
+}
+
+fn not_variable<T: Scalar>(graph: &Graph<T>, id: NodeId) -> Error {
+    let text = format!("update: expected a variable, got {}", graph.describe(id));
+    Error::new(ErrorKind::Tape, text).at(graph.node(id).at)
+}

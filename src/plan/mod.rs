@@ -1,0 +1,145 @@
+//! COMPILE: fetches and fed shapes become a straight list of instructions over one arena.
+//! Each pass is a function in its own file; knows nothing of how instructions are run.
+
+mod fuse;
+mod layout;
+mod lower;
+mod memory;
+mod program;
+mod report;
+mod simplify;
+
+pub(crate) use layout::Layout;
+pub(crate) use lower::{Need, needs, not_fed, run_shape};
+pub use report::Report;
+
+use crate::error::Result;
+use crate::kernel::map::MapLoop;
+use crate::scalar::{DType, Index, Scalar};
+use crate::shape::Shape;
+use crate::tape::op::{Op, Rule};
+use crate::tape::{Graph, NodeId};
+use crate::tensor::Tensor;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Which passes run; tests switch them off one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Passes {
+    /// Rewrites that keep every value: neutral elements, broadcasts to the own shape, constants.
+    pub simplify: bool,
+    /// Elementwise chains in one loop.
+    pub fuse: bool,
+    /// Buffers share memory when their lives do not overlap.
+    pub share_memory: bool,
+}
+
+impl Passes {
+    /// All of them.
+    pub const ALL: Passes = Passes { simplify: true, fuse: true, share_memory: true };
+    /// Only what a plan cannot do without: pruning.
+    pub const NONE: Passes = Passes { simplify: false, fuse: false, share_memory: false };
+}
+
+/// What a run computes, for these fetches and shapes: a list of instructions and where every
+/// value lives. Made by [`Session`](crate::Session), which keeps it for the next run.
+#[derive(Debug)]
+pub(crate) struct Plan<T: Scalar> {
+    pub(crate) instructions: Vec<Instruction<T>>,
+    pub(crate) fetches: Vec<FetchFrom>,
+    pub(crate) effects: Vec<EffectStep<T>>,
+    pub(crate) constants: Vec<Arc<Tensor<T>>>,
+    pub(crate) index_constants: Vec<Arc<Tensor<Index>>>,
+    /// Elements of the arenas.
+    pub(crate) arena: usize,
+    pub(crate) index_arena: usize,
+    /// Variables that must have a value.
+    pub(crate) reads: Vec<NodeId>,
+    pub(crate) report: Report,
+}
+
+/// One call of a kernel.
+#[derive(Debug)]
+pub(crate) struct Instruction<T: Scalar> {
+    pub(crate) code: Code<T>,
+    pub(crate) inputs: Vec<Operand>,
+    pub(crate) outputs: Vec<Operand>,
+    /// Of the float arena.
+    pub(crate) scratch: Range<usize>,
+    /// The node it comes from (the last one, of a fused loop), for messages.
+    pub(crate) source: NodeId,
+}
+
+#[derive(Debug)]
+pub(crate) enum Code<T: Scalar> {
+    Op(Op<T>),
+    Map(MapLoop<T>),
+}
+
+/// A value: where it is and its shape.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Operand {
+    pub(crate) place: Place,
+    pub(crate) dtype: DType,
+    pub(crate) shape: Shape,
+}
+
+/// Where a value lives. Only the executor knows what memory that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// At this element of the arena of its type.
+    Arena(usize),
+    /// At this element of the flat variables.
+    Variable(usize),
+    /// The constant of this number, of its type.
+    Constant(usize),
+    /// The feed of this number.
+    Feed(usize),
+    /// Nowhere: only its shape is asked for.
+    Nothing,
+}
+
+/// Where a fetch finds its value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FetchFrom {
+    Value(Operand),
+    /// The number of the optimizer step that the effect of this number takes.
+    StepOf(usize),
+}
+
+/// A write to variables, after everything else.
+#[derive(Debug)]
+pub(crate) enum EffectStep<T: Scalar> {
+    Assign {
+        to: usize,
+        from: Operand,
+    },
+    Update {
+        /// The node, under which the session keeps the optimizer's state.
+        node: NodeId,
+        rule: Arc<dyn Rule<T>>,
+        /// All gradients, flat, in the arena.
+        gradients: Range<usize>,
+        /// Gradients that could not be computed in place: (from, to an element of the arena).
+        copies: Vec<(Operand, usize)>,
+        /// The parameters as runs of the flat variables, in the order of the gradients.
+        parameters: Vec<Range<usize>>,
+    },
+}
+
+/// Compiles what `fetches` need, with these nodes fed.
+///
+/// # Errors
+/// A placeholder that is needed and not fed; shapes that do not fit once they are known; more
+/// memory than there is.
+pub(crate) fn compile<T: Scalar>(
+    graph: &Graph<T>,
+    layout: &Layout,
+    fetches: &[NodeId],
+    fed: &[(NodeId, Shape)],
+    passes: Passes,
+) -> Result<Plan<T>> {
+    let program = lower::lower(graph, fetches, fed, passes)?;
+    let schedule = fuse::schedule(&program, passes);
+    memory::place(graph, layout, &program, &schedule, passes)
+}

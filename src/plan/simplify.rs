@@ -1,0 +1,123 @@
+//! Rewrites that keep every bit of every value, one rule each: what costs nothing is not run.
+
+use super::program::{Def, Program, Value, ValueId};
+use crate::error::Result;
+use crate::scalar::{DType, Scalar};
+use crate::shape::Shape;
+use crate::tape::op::{Arg, Op, Out, ScalarOp};
+use crate::tensor::{Tensor, TensorView};
+use std::sync::Arc;
+
+/// Adds the value, or something equal to it that is cheaper.
+pub(super) fn simplify<T: Scalar>(
+    program: &mut Program<T>,
+    mut value: Value<T>,
+) -> Result<ValueId> {
+    if let Some(same) = same_as_input(program, &value) {
+        return Ok(same);
+    }
+    read_before_broadcast(program, &mut value);
+    match fold(program, &value)? {
+        Some(constant) => Ok(constant),
+        None => Ok(program.add(value)),
+    }
+}
+
+/// The input that the value is equal to, bit for bit.
+fn same_as_input<T: Scalar>(program: &Program<T>, value: &Value<T>) -> Option<ValueId> {
+    let is = |i: usize, x: f64| match program.value(value.inputs[i]).def {
+        Def::Literal(bits) => f64::from_bits(bits) == x,
+        _ => false,
+    };
+    let i = match &value.def {
+        // The same memory under the same shape; a broadcast or a sum over nothing.
+        Def::Alias | Def::Op(Op::BroadcastLike(_) | Op::SumToLike(_)) => 0,
+        Def::Op(Op::Scalar(op)) => match op {
+            ScalarOp::Id => 0,
+            ScalarOp::Mul if is(1, 1.0) => 0,
+            ScalarOp::Mul if is(0, 1.0) => 1,
+            ScalarOp::Div if is(1, 1.0) => 0,
+            // Not x + 0: it turns −0 into 0.
+            ScalarOp::Sub if is(1, 0.0) => 0,
+            ScalarOp::Neg => {
+                let inner = program.value(value.inputs[0]);
+                let twice = inner.def == Def::Op(ScalarOp::Neg.into());
+                return twice.then(|| inner.inputs[0]);
+            }
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let input = value.inputs[i];
+    (program.value(input).shape == value.shape).then_some(input)
+}
+
+/// An elementwise op reads the narrow source of a broadcast, as it broadcasts by itself.
+fn read_before_broadcast<T: Scalar>(program: &Program<T>, value: &mut Value<T>) {
+    let Def::Op(Op::Scalar(_)) = value.def else { return };
+    for i in 0..value.inputs.len() {
+        let wide = program.value(value.inputs[i]);
+        let Def::Op(Op::BroadcastLike(_)) = wide.def else { continue };
+        let narrow = wide.inputs[0];
+        let shape = |j: usize| match j == i {
+            true => program.value(narrow).shape,
+            false => program.value(value.inputs[j]).shape,
+        };
+        let whole = (0..value.inputs.len())
+            .try_fold(Shape::SCALAR, |whole: Shape, j| whole.broadcast(&shape(j)));
+        if whole == Some(value.shape) {
+            value.inputs[i] = narrow;
+        }
+    }
+}
+
+/// The value of an op all of whose inputs are constants, if it is not larger than they are.
+fn fold<T: Scalar>(program: &mut Program<T>, value: &Value<T>) -> Result<Option<ValueId>> {
+    let Def::Op(op) = &value.def else { return Ok(None) };
+    if matches!(op, Op::Custom(_)) || value.dtype != DType::Float || value.inputs.is_empty() {
+        return Ok(None);
+    }
+    let mut tensors = Vec::with_capacity(value.inputs.len());
+    for &input in &value.inputs {
+        let input = program.value(input);
+        tensors.push(match &input.def {
+            Def::Literal(bits) => Arc::new(Tensor::scalar(T::lit(f64::from_bits(*bits)))),
+            Def::Constant(tensor) => Arc::clone(&tensor.0),
+            // Its elements are not read; an empty slice stands for them.
+            Def::Shape => Arc::new(Tensor::scalar(T::lit(0.0))),
+            _ => return Ok(None),
+        });
+    }
+    let size: usize = tensors.iter().map(|t| t.len()).sum();
+    if value.shape.len() > size {
+        return Ok(None);
+    }
+    let args: Vec<_> = value
+        .inputs
+        .iter()
+        .zip(&tensors)
+        .map(|(&id, t)| {
+            let of = program.value(id);
+            let data = if of.def == Def::Shape { &[][..] } else { t.as_slice() };
+            Arg::Float(TensorView::of(of.shape, data))
+        })
+        .collect();
+    let shapes: Vec<Shape> = args.iter().map(Arg::shape).collect();
+    let mut folded = Tensor::zeros(value.shape)?;
+    let mut scratch = vec![T::lit(0.0); op.primitive().scratch(&shapes)];
+    let out = Out::Float(value.shape, folded.as_mut_slice());
+    if op.primitive().forward(&args, out, &mut scratch).is_err() {
+        // Left for the run, which knows which node to name.
+        return Ok(None);
+    }
+    Ok(Some(match value.shape {
+        Shape::SCALAR => program.literal(folded.as_slice()[0].to_f64(), value.source),
+        shape => program.add(Value {
+            def: Def::Constant(crate::tape::op::ById(Arc::new(folded))),
+            inputs: vec![],
+            shape,
+            dtype: DType::Float,
+            source: value.source,
+        }),
+    }))
+}

@@ -1,0 +1,280 @@
+//! Runs a plan: the only place that knows what memory a `Place` is, and so the seam for another
+//! device. In steady state it allocates nothing.
+
+use super::variables::Variables;
+use crate::error::{Error, ErrorKind, Result, bail};
+use crate::kernel::arena::{Arena, Reader};
+use crate::kernel::map::{MAX_INPUTS, MAX_OUTPUTS};
+use crate::plan::{Code, EffectStep, FetchFrom, Instruction, Operand, Place, Plan};
+use crate::scalar::{DType, Index, Scalar};
+use crate::shape::Shape;
+use crate::tape::op::{Arg, Out, Step};
+use crate::tape::{FeedValue, Graph, NodeId};
+use crate::tensor::TensorView;
+
+/// The most state numbers a parameter of an optimizer may have.
+pub(crate) const MAX_SLOTS: usize = 4;
+
+/// A plan with the memory it runs in.
+#[derive(Debug)]
+pub(super) struct Executor<T: Scalar> {
+    pub(super) plan: Plan<T>,
+    floats: Arena<T>,
+    indices: Arena<Index>,
+    /// For each effect, the number of the optimizer step that the run takes.
+    step_numbers: Vec<T>,
+}
+
+/// What a run reads from outside its arenas.
+pub(super) type Feeds<'a, T> = [(NodeId, FeedValue<'a, T>)];
+
+impl<T: Scalar> Executor<T> {
+    pub(super) fn new(plan: Plan<T>) -> Result<Self> {
+        let floats = Arena::new(plan.arena).map_err(|e| e.within("arena"))?;
+        let indices = Arena::new(plan.index_arena).map_err(|e| e.within("arena"))?;
+        let step_numbers = vec![T::lit(0.0); plan.effects.len()];
+        Ok(Executor { plan, floats, indices, step_numbers })
+    }
+
+    /// Runs the instructions; then [`Executor::fetch`] finds the values. With `finite`, the first
+    /// value that is not a finite number is an error.
+    pub(super) fn run(
+        &mut self,
+        graph: &Graph<T>,
+        variables: &Variables<T>,
+        feeds: &Feeds<'_, T>,
+        finite: bool,
+    ) -> Result<()> {
+        let Executor { plan, floats, indices, step_numbers } = self;
+        for (number, effect) in step_numbers.iter_mut().zip(&plan.effects) {
+            if let EffectStep::Update { node, .. } = effect {
+                *number = T::lit((variables.steps(*node) + 1) as f64);
+            }
+        }
+        for step in &plan.instructions {
+            let node = graph.node(step.source);
+            instruction(plan, step, floats, indices, variables, feeds)
+                .map_err(|e| e.within(graph.describe(step.source)).at(node.at))?;
+            if finite {
+                for o in step.outputs.iter().filter(|o| o.dtype == DType::Float) {
+                    let reader = floats.reader();
+                    if let Place::Arena(at) = o.place
+                        && let Some(bad) =
+                            reader.get(at..at + o.shape.len()).iter().find(|x| !x.is_finite())
+                    {
+                        let name = graph.describe(step.source);
+                        let text =
+                            format!("{name} {}: expected finite numbers, got {bad}", o.shape);
+                        return Err(Error::new(ErrorKind::NotFinite, text).at(node.at));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of fetch number `i` of the run before.
+    pub(super) fn fetch<'a>(
+        &'a self,
+        i: usize,
+        variables: &'a Variables<T>,
+        feeds: &'a Feeds<'_, T>,
+    ) -> Result<Arg<'a, T>> {
+        let Some(fetch) = self.plan.fetches.get(i) else {
+            bail!(Tape, "fetch: {} values, asked for one more", self.plan.fetches.len());
+        };
+        Ok(match fetch {
+            FetchFrom::StepOf(effect) => {
+                let number = std::slice::from_ref(&self.step_numbers[*effect]);
+                Arg::Float(TensorView::of(Shape::SCALAR, number))
+            }
+            FetchFrom::Value(operand) => {
+                let memory = Memory {
+                    plan: &self.plan,
+                    floats: self.floats.reader(),
+                    indices: self.indices.reader(),
+                    variables: variables.values.as_slice(),
+                    feeds,
+                };
+                memory.arg(operand)
+            }
+        })
+    }
+
+    /// Writes variables: assignments and optimizer steps, in the order they were recorded.
+    pub(super) fn effects(
+        &mut self,
+        graph: &Graph<T>,
+        variables: &mut Variables<T>,
+        feeds: &Feeds<'_, T>,
+    ) -> Result<()> {
+        for effect in &self.plan.effects {
+            match effect {
+                EffectStep::Assign { to, from } => {
+                    let range = *to..*to + from.shape.len();
+                    if let Place::Variable(at) = from.place {
+                        let values = variables.values.as_mut_slice();
+                        values.copy_within(at..at + range.len(), *to);
+                    } else {
+                        let memory = Memory {
+                            plan: &self.plan,
+                            floats: self.floats.reader(),
+                            indices: self.indices.reader(),
+                            variables: &[],
+                            feeds,
+                        };
+                        let value = memory.arg(from).float();
+                        variables.values.as_mut_slice()[range.clone()].copy_from_slice(value);
+                    }
+                    variables.mark(range);
+                }
+                EffectStep::Update { node, rule, gradients, copies, parameters } => {
+                    for (from, to) in copies {
+                        let (floats, [y]) = self.floats.open([*to..*to + from.shape.len()]);
+                        let memory = Memory {
+                            plan: &self.plan,
+                            floats,
+                            indices: self.indices.reader(),
+                            variables: variables.values.as_slice(),
+                            feeds,
+                        };
+                        y.copy_from_slice(memory.arg(from).float());
+                    }
+                    let n = gradients.len();
+                    let state = variables.optimizer(*node, &**rule, n)?;
+                    let gradients = &self.floats.as_slice()[gradients.clone()];
+                    let state = &mut variables.optimizers[state];
+                    let step: Step = rule.begin(state.steps + 1, gradients);
+                    if !step.scale.is_finite() || !step.rate.is_finite() {
+                        let text = format!(
+                            "{}: step {} has rate {} and gradient scale {}, expected finite numbers",
+                            graph.describe(*node),
+                            step.t,
+                            step.rate,
+                            step.scale
+                        );
+                        return Err(Error::new(ErrorKind::NotFinite, text).at(graph.node(*node).at));
+                    }
+                    state.steps += 1;
+                    let mut at = 0;
+                    for range in parameters {
+                        let w = &mut variables.values.as_mut_slice()[range.clone()];
+                        let here = at..at + range.len();
+                        let mut slots: [&mut [T]; MAX_SLOTS] = Default::default();
+                        let n_slots = rule.slots().min(MAX_SLOTS);
+                        if n > 0 {
+                            let all = state.slots.as_mut_slice().chunks_exact_mut(n);
+                            slots.iter_mut().zip(all).for_each(|(s, a)| *s = &mut a[here.clone()]);
+                        }
+                        rule.update(&step, w, &gradients[here], &mut slots[..n_slots]);
+                        at += range.len();
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an instruction may read.
+struct Memory<'a, 'f, T: Scalar> {
+    plan: &'a Plan<T>,
+    floats: Reader<'a, T>,
+    indices: Reader<'a, Index>,
+    variables: &'a [T],
+    feeds: &'a Feeds<'f, T>,
+}
+
+impl<'a, T: Scalar> Memory<'a, '_, T> {
+    fn arg(&self, o: &Operand) -> Arg<'a, T> {
+        let n = o.shape.len();
+        match o.dtype {
+            DType::Float => Arg::Float(TensorView::of(
+                o.shape,
+                match o.place {
+                    Place::Arena(at) => self.floats.get(at..at + n),
+                    Place::Variable(at) => &self.variables[at..at + n],
+                    Place::Constant(i) => self.plan.constants[i].as_slice(),
+                    Place::Feed(i) => match &self.feeds[i].1 {
+                        FeedValue::Float(v) => v.as_slice(),
+                        FeedValue::Index(_) => &[],
+                    },
+                    Place::Nothing => &[],
+                },
+            )),
+            DType::Index => Arg::Index(TensorView::of(
+                o.shape,
+                match o.place {
+                    Place::Arena(at) => self.indices.get(at..at + n),
+                    Place::Constant(i) => self.plan.index_constants[i].as_slice(),
+                    Place::Feed(i) => match &self.feeds[i].1 {
+                        FeedValue::Index(v) => v.as_slice(),
+                        FeedValue::Float(_) => &[],
+                    },
+                    Place::Variable(_) | Place::Nothing => &[],
+                },
+            )),
+        }
+    }
+}
+
+/// Arguments of one instruction; on the heap only past this many.
+const FEW: usize = 8;
+
+fn instruction<T: Scalar>(
+    plan: &Plan<T>,
+    step: &Instruction<T>,
+    floats: &mut Arena<T>,
+    indices: &mut Arena<Index>,
+    variables: &Variables<T>,
+    feeds: &Feeds<'_, T>,
+) -> Result<()> {
+    let start = |o: &Operand| match o.place {
+        Place::Arena(at) => at,
+        _ => 0,
+    };
+    let range = |o: &Operand| start(o)..start(o) + o.shape.len();
+    let variables = variables.values.as_slice();
+    match &step.code {
+        Code::Map(code) => {
+            // Unused writes are empty ranges, which overlap nothing.
+            let mut writes = [const { 0..0 }; MAX_OUTPUTS + 1];
+            writes[0] = step.scratch.clone();
+            writes[1..].iter_mut().zip(&step.outputs).for_each(|(w, o)| *w = range(o));
+            let (floats, [scratch, outputs @ ..]) = floats.open(writes);
+            let mut outputs = outputs;
+            let memory = Memory { plan, floats, indices: indices.reader(), variables, feeds };
+            let mut inputs: [&[T]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+            inputs.iter_mut().zip(&step.inputs).for_each(|(x, o)| *x = memory.arg(o).float());
+            code.run(&inputs[..step.inputs.len()], &mut outputs[..step.outputs.len()], scratch);
+            Ok(())
+        }
+        Code::Op(op) => {
+            let out = &step.outputs[0];
+            let (y, scratch, memory) = match out.dtype {
+                DType::Float => {
+                    let (floats, [y, scratch]) = floats.open([range(out), step.scratch.clone()]);
+                    let indices = indices.reader();
+                    let memory = Memory { plan, floats, indices, variables, feeds };
+                    (Out::Float(out.shape, y), scratch, memory)
+                }
+                DType::Index => {
+                    let (floats, [scratch]) = floats.open([step.scratch.clone()]);
+                    let (indices, [y]) = indices.open([range(out)]);
+                    let memory = Memory { plan, floats, indices, variables, feeds };
+                    (Out::Index(out.shape, y), scratch, memory)
+                }
+            };
+            let n = step.inputs.len();
+            if n <= FEW {
+                let empty = Arg::Float(TensorView::of(Shape::from(0), &[]));
+                let mut args = [empty; FEW];
+                args.iter_mut().zip(&step.inputs).for_each(|(a, o)| *a = memory.arg(o));
+                op.primitive().forward(&args[..n], y, scratch)
+            } else {
+                let args: Vec<_> = step.inputs.iter().map(|o| memory.arg(o)).collect();
+                op.primitive().forward(&args, y, scratch)
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! RUN: sessions own variables and plans; the interpreter is the reference that plans must equal.
+
+mod execute;
+mod fetch;
+mod interpret;
+mod session;
+mod variables;
+
+pub use fetch::{Fetches, Source};
+pub use session::Session;

@@ -1,0 +1,367 @@
+//! The session: variables, a cache of plans, and the runs.
+
+use super::execute::Executor;
+use super::fetch::{Fetches, Source};
+use super::interpret::interpret;
+use super::variables::Variables;
+use crate::error::{Error, ErrorKind, Result, bail};
+use crate::plan::{self, Passes, Report};
+use crate::scalar::Scalar;
+use crate::shape::Shape;
+use crate::tape::op::{Leaf, Op};
+use crate::tape::{AsNode, Feed, FeedValue, Graph, NodeId, NodeRef, Tape};
+use crate::tensor::{Tensor, TensorView};
+use std::sync::Arc;
+
+/// The most plans a session keeps; the one not used for longest goes first.
+const MAX_PLANS: usize = 64;
+
+/// Runs a tape: owns its variables and the plans compiled so far. Needs no tape alive, can be sent
+/// to another thread, and several sessions of one tape hold different values.
+///
+/// A session sees the tape as it was when the session was made; nodes recorded later are unknown
+/// to it, so a training loop cannot grow what it runs.
+///
+/// ```
+/// use gradtape::{ANY, Session, Tape, Tensor};
+/// let tape = Tape::<f64>::new();
+/// let x = tape.placeholder("x", [ANY, 2]);
+/// let w = tape.variable("w", Tensor::from_rows([2, 1], &[1.0, -1.0])?);
+/// let y = (x * w.reshape([2])).sum_axes(&[1]);
+/// let mut session = Session::new(&tape)?;
+/// let batch = Tensor::from_rows([3, 2], &[1.0, 2.0, 3.0, 4.0, 6.0, 5.0])?;
+/// assert_eq!(session.run(y, &[x.feed(&batch)])?.as_slice(), [-1.0, -1.0, 1.0]);
+/// # Ok::<(), gradtape::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Session<T: Scalar = f64> {
+    graph: Arc<Graph<T>>,
+    variables: Variables<T>,
+    cached: Vec<Cached<T>>,
+    clock: u64,
+    passes: Passes,
+    finite: bool,
+    /// The fetched nodes of the run going on: kept to reuse their memory.
+    fetched: Vec<NodeId>,
+}
+
+#[derive(Debug)]
+struct Cached<T: Scalar> {
+    fetches: Vec<NodeId>,
+    fed: Vec<(NodeId, Shape)>,
+    last_used: u64,
+    executor: Executor<T>,
+}
+
+/// At most this many feeds stand on the stack during a run.
+const MANY: usize = 16;
+
+impl<T: Scalar> Session<T> {
+    /// A session of the tape as it is now, with the variables at their initial values.
+    ///
+    /// # Errors
+    /// The first mistake made while recording; no memory for the variables.
+    pub fn new(tape: &Tape<T>) -> Result<Self> {
+        tape.check()?;
+        let graph = tape.snapshot();
+        Ok(Session {
+            variables: Variables::new(&graph)?,
+            graph,
+            cached: Vec::new(),
+            clock: 0,
+            passes: Passes::ALL,
+            finite: false,
+            fetched: Vec::new(),
+        })
+    }
+
+    /// The session with other plan passes: for tests and measurements.
+    pub fn with_passes(mut self, passes: Passes) -> Self {
+        self.passes = passes;
+        self.cached.clear();
+        self
+    }
+
+    /// Whether each run checks every value it computes, and reports the first node that is not
+    /// finite. Costs the fusion of loops; for finding faults.
+    pub fn assert_finite(&mut self, on: bool) {
+        self.finite = on;
+        self.passes.fuse = !on;
+        self.cached.clear();
+    }
+
+    /// Computes `fetches` with these values fed, each needed node once. Reads of variables see the
+    /// values from before the run; assignments and optimizer steps among the fetches happen last.
+    ///
+    /// # Errors
+    /// A placeholder that is needed and not fed; a fed value of another shape or type than
+    /// declared; a variable without a value; a node of another tape or recorded after the session
+    /// was made; what ops report, an index out of range for instance. Then no variable changes.
+    pub fn run<F: Fetches<T>>(&mut self, fetches: F, feeds: &[Feed<'_, T>]) -> Result<F::Output> {
+        let mut out = F::Output::default();
+        self.run_into(fetches, feeds, &mut out)?;
+        Ok(out)
+    }
+
+    /// As [`Session::run`], into tensors there are already: a run that was done before with these
+    /// fetches and shapes allocates nothing.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_into<F: Fetches<T>>(
+        &mut self,
+        fetches: F,
+        feeds: &[Feed<'_, T>],
+        out: &mut F::Output,
+    ) -> Result<()> {
+        self.collect(&fetches)?;
+        match feeds.len() {
+            0..=MANY => {
+                let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
+                let mut checked = [(0, unused); MANY];
+                self.check_feeds(feeds, &mut checked)?;
+                self.run_checked(&fetches, &checked[..feeds.len()], out)
+            }
+            n => {
+                let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
+                let mut checked = vec![(0, unused); n];
+                self.check_feeds(feeds, &mut checked)?;
+                self.run_checked(&fetches, &checked, out)
+            }
+        }
+    }
+
+    fn run_checked<F: Fetches<T>>(
+        &mut self,
+        fetches: &F,
+        feeds: &[(NodeId, FeedValue<'_, T>)],
+        out: &mut F::Output,
+    ) -> Result<()> {
+        let at = self.plan_for(feeds)?;
+        let Session { graph, variables, cached, finite, .. } = self;
+        let executor = &mut cached[at].executor;
+        variables.check(graph, &executor.plan.reads)?;
+        executor.run(graph, variables, feeds, *finite)?;
+
+        let mut i = 0;
+        let mut next = || {
+            i += 1;
+            executor.fetch(i - 1, variables, feeds)
+        };
+        fetches.take(&mut Source { next: &mut next }, out)?;
+        executor.effects(graph, variables, feeds)
+    }
+
+    /// The value of one node from the reference interpreter: slow, clear, one buffer a node. No
+    /// variable changes.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn interpret<F: Fetches<T>>(
+        &mut self,
+        fetches: F,
+        feeds: &[Feed<'_, T>],
+    ) -> Result<F::Output> {
+        self.collect(&fetches)?;
+        let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
+        let mut checked = vec![(0, unused); feeds.len()];
+        self.check_feeds(feeds, &mut checked)?;
+        let values = interpret(&self.graph, &self.variables, &self.fetched, &checked)?;
+        let mut out = F::Output::default();
+        let mut ids = self.fetched.iter();
+        let mut next = || match ids.next().and_then(|&id| values[id as usize].as_ref()) {
+            Some(value) => Ok(value.arg()),
+            None => bail!(Tape, "fetch: nothing was computed"),
+        };
+        fetches.take(&mut Source { next: &mut next }, &mut out)?;
+        Ok(out)
+    }
+
+    /// What a run of these fetches and feeds does, before it runs.
+    ///
+    /// # Errors
+    /// As [`Session::run`], but for what ops report.
+    pub fn report<F: Fetches<T>>(&mut self, fetches: F, feeds: &[Feed<'_, T>]) -> Result<Report> {
+        self.collect(&fetches)?;
+        let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
+        let mut checked = vec![(0, unused); feeds.len()];
+        self.check_feeds(feeds, &mut checked)?;
+        let at = self.plan_for(&checked)?;
+        Ok(self.cached[at].executor.plan.report.clone())
+    }
+
+    /// The number of plans compiled and kept.
+    pub fn n_plans(&self) -> usize {
+        self.cached.len()
+    }
+
+    /// The present value of a variable.
+    ///
+    /// # Errors
+    /// Not a variable of this session, or one without a value.
+    pub fn value(&self, variable: impl AsNode) -> Result<Tensor<T>> {
+        let (id, _, range) = self.variable(variable.node())?;
+        self.variables.check(&self.graph, &[id])?;
+        let values = self.variables.values.as_slice()[range].to_vec();
+        Tensor::new(self.graph.node(id).shape, values)
+    }
+
+    /// Gives a variable a value of its shape.
+    ///
+    /// # Errors
+    /// Not a variable of this session; another shape.
+    pub fn assign<'a>(
+        &mut self,
+        variable: impl AsNode,
+        value: impl Into<TensorView<'a, T>>,
+    ) -> Result<()> {
+        self.write(variable.node(), value.into(), "assign", |w, x| *w = x)
+    }
+
+    /// Adds to a variable.
+    ///
+    /// # Errors
+    /// As [`Session::assign`]; also a variable without a value.
+    pub fn assign_add<'a>(
+        &mut self,
+        variable: impl AsNode,
+        value: impl Into<TensorView<'a, T>>,
+    ) -> Result<()> {
+        let (id, ..) = self.variable(variable.node())?;
+        self.variables.check(&self.graph, &[id])?;
+        self.write(variable.node(), value.into(), "assign_add", |w, x| *w += x)
+    }
+
+    /// Every variable with its unique name, in the order recorded.
+    pub fn variables(&self) -> impl Iterator<Item = (String, crate::Var)> + '_ {
+        let tape = self.graph.tape;
+        let layout = &self.variables.layout.variables;
+        layout.iter().map(move |&(id, _)| (self.graph.name(id), NodeRef { tape, id }.into()))
+    }
+
+    /// All variables in one flat slice, each column-major, in the order recorded.
+    pub fn parameters(&self) -> &[T] {
+        self.variables.values.as_slice()
+    }
+
+    /// Plans compiled for these fetches and shapes, most recent run last; compiled now if new.
+    fn plan_for(&mut self, feeds: &[(NodeId, FeedValue<'_, T>)]) -> Result<usize> {
+        self.clock += 1;
+        let same = |c: &Cached<T>| {
+            c.fetches == self.fetched
+                && c.fed.len() == feeds.len()
+                && c.fed.iter().zip(feeds).all(|(a, b)| *a == (b.0, b.1.shape()))
+        };
+        if let Some(at) = self.cached.iter().position(same) {
+            self.cached[at].last_used = self.clock;
+            return Ok(at);
+        }
+        let fed: Vec<_> = feeds.iter().map(|f| (f.0, f.1.shape())).collect();
+        let layout = &self.variables.layout;
+        let plan = plan::compile(&self.graph, layout, &self.fetched, &fed, self.passes)?;
+        let executor = Executor::new(plan)?;
+        let fetches = self.fetched.clone();
+        let cached = Cached { fetches, fed, last_used: self.clock, executor };
+        let oldest = (0..self.cached.len()).min_by_key(|&i| self.cached[i].last_used);
+        match oldest.filter(|_| self.cached.len() >= MAX_PLANS) {
+            Some(at) => {
+                self.cached[at] = cached;
+                Ok(at)
+            }
+            None => {
+                self.cached.push(cached);
+                Ok(self.cached.len() - 1)
+            }
+        }
+    }
+
+    /// The fetched nodes, checked, in `self.fetched`.
+    fn collect<F: Fetches<T>>(&mut self, fetches: &F) -> Result<()> {
+        let mut wrong = None;
+        let Session { graph, fetched, .. } = self;
+        fetched.clear();
+        fetches.nodes(&mut |node| match resolve(graph, node) {
+            Ok(id) => fetched.push(id),
+            Err(e) => drop(wrong.get_or_insert(e)),
+        });
+        match wrong {
+            Some(e) => Err(e.within("fetch")),
+            None => Ok(()),
+        }
+    }
+
+    /// Feeds as nodes of this graph, with their types and shapes checked, in `out`.
+    fn check_feeds<'a>(
+        &self,
+        feeds: &[Feed<'a, T>],
+        out: &mut [(NodeId, FeedValue<'a, T>)],
+    ) -> Result<()> {
+        for (i, feed) in feeds.iter().enumerate() {
+            let id = resolve(&self.graph, feed.node).map_err(|e| e.within("feed"))?;
+            let node = self.graph.node(id);
+            let describe = || self.graph.describe(id);
+            if matches!(node.op, Op::Leaf(Leaf::Variable(_)) | Op::Effect(_)) {
+                let text = format!("feed: {} cannot be fed; assign it", describe());
+                return Err(Error::new(ErrorKind::Tape, text).at(node.at));
+            }
+            if feed.value.dtype() != node.dtype {
+                let (want, got) = (node.dtype, feed.value.dtype());
+                let text = format!("feed of {}: expected {want:?}, got {got:?}", describe());
+                return Err(Error::new(ErrorKind::Tape, text).at(node.at));
+            }
+            let got = feed.value.shape();
+            if !node.shape.accepts(&got) {
+                let text = format!("feed of {}: expected {}, got {got}", describe(), node.shape);
+                return Err(Error::new(ErrorKind::Shape, text).at(node.at));
+            }
+            if out[..i].iter().any(|o| o.0 == id) {
+                let text = format!("feed of {}: fed twice", describe());
+                return Err(Error::new(ErrorKind::Argument, text).at(node.at));
+            }
+            out[i] = (id, feed.value);
+        }
+        Ok(())
+    }
+
+    fn variable(&self, node: NodeRef) -> Result<(NodeId, usize, std::ops::Range<usize>)> {
+        let id = resolve(&self.graph, node)?;
+        match self.variables.layout.find(id) {
+            Some((n, range)) => Ok((id, n, range)),
+            None => {
+                let text = format!("expected a variable, got {}", self.graph.describe(id));
+                Err(Error::new(ErrorKind::Tape, text).at(self.graph.node(id).at))
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        node: NodeRef,
+        value: TensorView<'_, T>,
+        verb: &str,
+        f: impl Fn(&mut T, T),
+    ) -> Result<()> {
+        let (id, n, range) = self.variable(node)?;
+        let node = self.graph.node(id);
+        if value.shape() != node.shape {
+            let (want, got) = (node.shape, value.shape());
+            let text = format!("{verb}: {} is {want}, got {got}", self.graph.describe(id));
+            return Err(Error::new(ErrorKind::Shape, text).at(node.at));
+        }
+        let w = &mut self.variables.values.as_mut_slice()[range];
+        w.iter_mut().zip(value.as_slice()).for_each(|(w, &x)| f(w, x));
+        self.variables.has_value[n] = true;
+        Ok(())
+    }
+}
+
+/// The node of a handle in this graph.
+fn resolve<T: Scalar>(graph: &Graph<T>, node: NodeRef) -> Result<NodeId> {
+    if node.tape != graph.tape {
+        bail!(Tape, "expected a node of this session's tape, got one of another");
+    }
+    if node.id as usize >= graph.len() {
+        bail!(Tape, "this node was recorded after the session was made");
+    }
+    Ok(node.id)
+}

@@ -1,0 +1,87 @@
+//! The variables of a session: one flat aligned buffer, and what optimizers keep beside it.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::kernel::arena::Arena;
+use crate::plan::Layout;
+use crate::scalar::Scalar;
+use crate::tape::op::{Leaf, Op, Rule};
+use crate::tape::{Graph, NodeId};
+use std::ops::Range;
+
+/// Values of all variables, and the state of each optimizer.
+#[derive(Debug)]
+pub(crate) struct Variables<T: Scalar> {
+    pub(crate) layout: Layout,
+    pub(crate) values: Arena<T>,
+    /// Which variables have a value, in the layout's order.
+    pub(crate) has_value: Vec<bool>,
+    pub(crate) optimizers: Vec<OptimizerState<T>>,
+}
+
+/// The state of one update node.
+#[derive(Debug)]
+pub(crate) struct OptimizerState<T: Scalar> {
+    pub(crate) node: NodeId,
+    /// Steps taken.
+    pub(crate) steps: u64,
+    /// One after the other, each as long as the parameters.
+    pub(crate) slots: Arena<T>,
+}
+
+impl<T: Scalar> Variables<T> {
+    pub(crate) fn new(graph: &Graph<T>) -> Result<Self> {
+        let layout = Layout::of(graph);
+        let mut values = Arena::new(layout.len).map_err(|e| e.within("variables"))?;
+        let mut has_value = Vec::with_capacity(layout.variables.len());
+        for (id, range) in &layout.variables {
+            let Op::Leaf(Leaf::Variable(init)) = &graph.node(*id).op else { continue };
+            if let Some(value) = &init.0.value {
+                values.as_mut_slice()[range.clone()].copy_from_slice(value.as_slice());
+            }
+            has_value.push(init.0.value.is_some());
+        }
+        Ok(Variables { layout, values, has_value, optimizers: Vec::new() })
+    }
+
+    /// Where the state of an update stands, made (with zeros) at the first step.
+    pub(crate) fn optimizer(
+        &mut self,
+        node: NodeId,
+        rule: &dyn Rule<T>,
+        n_parameters: usize,
+    ) -> Result<usize> {
+        if let Some(i) = self.optimizers.iter().position(|o| o.node == node) {
+            return Ok(i);
+        }
+        let slots = Arena::new(rule.slots().saturating_mul(n_parameters))
+            .map_err(|e| e.within(format_args!("state of {}", rule.name())))?;
+        self.optimizers.push(OptimizerState { node, steps: 0, slots });
+        Ok(self.optimizers.len() - 1)
+    }
+
+    /// The steps that an update has taken.
+    pub(crate) fn steps(&self, node: NodeId) -> u64 {
+        self.optimizers.iter().find(|o| o.node == node).map_or(0, |o| o.steps)
+    }
+
+    pub(crate) fn mark(&mut self, range: Range<usize>) {
+        for ((_, r), has) in self.layout.variables.iter().zip(&mut self.has_value) {
+            if r.start >= range.start && r.end <= range.end {
+                *has = true;
+            }
+        }
+    }
+
+    /// That these variables can be read.
+    pub(crate) fn check(&self, graph: &Graph<T>, reads: &[NodeId]) -> Result<()> {
+        for &id in reads {
+            if let Some((i, _)) = self.layout.find(id)
+                && !self.has_value[i]
+            {
+                let text = format!("{} is read before it has a value", graph.describe(id));
+                return Err(Error::new(ErrorKind::Uninitialized, text).at(graph.node(id).at));
+            }
+        }
+        Ok(())
+    }
+}
