@@ -7,11 +7,11 @@ use crate::shape::Shape;
 
 /// How a running sum runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Cumulate {
+pub struct Cumulate {
     /// From the last element to the first.
-    pub(crate) reverse: bool,
+    pub reverse: bool,
     /// Each sum leaves its own element out, so that the first is 0.
-    pub(crate) exclusive: bool,
+    pub exclusive: bool,
 }
 
 /// y_k = Σ_{j ≤ k} x_j along `axis`, added one after another as in NumPy.

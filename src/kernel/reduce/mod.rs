@@ -9,27 +9,27 @@ mod cumsum;
 mod prod;
 mod softmax;
 
-pub(crate) use arg::{Extremum, arg_reduce};
-pub(crate) use cumsum::{Cumulate, cumsum};
+pub use arg::Extremum;
+pub(crate) use arg::arg_reduce;
+pub use cumsum::Cumulate;
+pub(crate) use cumsum::cumsum;
 pub(crate) use prod::{MAX_ORDER, prod_grad};
 pub(crate) use softmax::{log_softmax, logsumexp, softmax};
 
-use crate::error::{Result, bail};
 use crate::kernel::cpu::multiversion;
 use crate::scalar::Scalar;
 use crate::shape::{Axes, MAX_RANK, Shape};
-use std::fmt;
 
 /// What the elements of a reduction are joined with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Reduction {
-    /// Of no elements: 0.
+pub enum Reduction {
+    /// Σ x; of no elements 0.
     Sum,
-    /// Of no elements: 1.
+    /// ∏ x; of no elements 1.
     Prod,
-    /// NaN if any element is; of no elements: refused.
+    /// The largest, NaN if any element is; of no elements −∞.
     Max,
-    /// NaN if any element is; of no elements: refused.
+    /// The smallest, NaN if any element is; of no elements +∞.
     Min,
     /// 1 if no element is 0, else 0; NaN is not 0.
     All,
@@ -37,34 +37,10 @@ pub(crate) enum Reduction {
     Any,
 }
 
-impl fmt::Display for Reduction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Reduction::Sum => "sum",
-            Reduction::Prod => "prod",
-            Reduction::Max => "max",
-            Reduction::Min => "min",
-            Reduction::All => "all",
-            Reduction::Any => "any",
-        })
-    }
-}
-
 /// Joins the elements of `x` (of `shape`) over `axes` into `y`, which has the other axes.
-///
-/// # Errors
-/// The maximum or minimum of no elements.
-pub(crate) fn reduce<T: Scalar>(
-    kind: Reduction,
-    shape: &Shape,
-    axes: Axes,
-    x: &[T],
-    y: &mut [T],
-) -> Result<()> {
+/// Of no elements it is what joins without effect, as the partial result of an empty shard must.
+pub(crate) fn reduce<T: Scalar>(kind: Reduction, shape: &Shape, axes: Axes, x: &[T], y: &mut [T]) {
     debug_assert_eq!((x.len(), y.len()), (shape.len(), shape.reduced(axes, false).len()));
-    if x.is_empty() && !y.is_empty() && matches!(kind, Reduction::Max | Reduction::Min) {
-        bail!(Shape, "{kind}: expected at least one element along axes {axes:?}, got {shape}");
-    }
     match kind {
         Reduction::Sum => fold(Sum, shape, axes, x, y),
         Reduction::Prod => fold(Prod, shape, axes, x, y),
@@ -73,7 +49,6 @@ pub(crate) fn reduce<T: Scalar>(
         Reduction::All => fold(All, shape, axes, x, y),
         Reduction::Any => fold(Any, shape, axes, x, y),
     }
-    Ok(())
 }
 
 /// A way to join elements; `unit` joined with anything changes nothing.

@@ -81,13 +81,14 @@ fn for_all_axes(mut check: impl FnMut(&Shape, usize, &[Vec<usize>], &[f64])) {
     });
 }
 
-fn reduced<T: Scalar>(kind: Reduction, shape: &Shape, axes: Axes, x: &[T]) -> Result<Vec<T>> {
+fn reduced<T: Scalar>(kind: Reduction, shape: &Shape, axes: Axes, x: &[T]) -> Vec<T> {
     let mut y = vec![T::lit(f64::NAN); shape.reduced(axes, false).len()];
-    reduce(kind, shape, axes, x, &mut y).map(|()| y)
+    reduce(kind, shape, axes, x, &mut y);
+    y
 }
 
 fn whole<T: Scalar>(kind: Reduction, x: &[T]) -> T {
-    reduced(kind, &[x.len()].into(), Axes::one(0), x).unwrap()[0]
+    reduced(kind, &[x.len()].into(), Axes::one(0), x)[0]
 }
 
 #[track_caller]
@@ -106,20 +107,13 @@ fn reductions_follow_their_definition() {
             groups.iter().map(|g| f(&mut g.iter().map(|&i| x[i]))).collect()
         };
         let check = |kind, want: Vec<f64>, scale| {
-            let got = reduced(kind, shape, axes, x).unwrap();
+            let got = reduced(kind, shape, axes, x);
             assert_close(&got, &want, scale, (kind, shape, axes));
         };
         check(Reduction::Sum, want(&|g| g.sum()), 100.0);
         check(Reduction::Prod, want(&|g| g.product()), 1.0);
-        if groups.iter().all(|g| !g.is_empty()) {
-            check(Reduction::Max, want(&|g| g.fold(f64::NEG_INFINITY, f64::max)), 0.0);
-            check(Reduction::Min, want(&|g| g.fold(f64::INFINITY, f64::min)), 0.0);
-        } else {
-            for kind in [Reduction::Max, Reduction::Min] {
-                let err = reduced(kind, shape, axes, x).unwrap_err();
-                assert!(err.message().starts_with(&format!("{kind}: expected at least one")));
-            }
-        }
+        check(Reduction::Max, want(&|g| g.fold(f64::NEG_INFINITY, f64::max)), 0.0);
+        check(Reduction::Min, want(&|g| g.fold(f64::INFINITY, f64::min)), 0.0);
         // Mostly ones and mostly zeros, so that both answers occur.
         for (kind, odd, other) in [(Reduction::All, 0.0, -2.0), (Reduction::Any, 3.0, -0.0)] {
             let x: Vec<f64> = x.iter().map(|&x| if x < -0.7 { odd } else { other }).collect();
@@ -128,7 +122,7 @@ fn reductions_follow_their_definition() {
                 _ => g.iter().any(|&i| x[i] != 0.0),
             });
             let want: Vec<f64> = want.map(|b| b as u8 as f64).collect();
-            assert_eq!(reduced(kind, shape, axes, &x).unwrap(), want, "{kind} {shape} {axes:?}");
+            assert_eq!(reduced(kind, shape, axes, &x), want, "{kind:?} {shape} {axes:?}");
         }
     });
 }
@@ -140,7 +134,7 @@ fn long_sums_stay_accurate() {
     let x: Vec<f32> = numbers(7, n).iter().map(|&x| (0.6 + 0.1 * x) as f32).collect();
     for (extents, axis) in [([n, 1], 0), ([4, n / 4], 1), ([n / 2, 2], 0)] {
         let (shape, axes) = (Shape::from(extents), Axes::one(axis));
-        let got = reduced(Reduction::Sum, &shape, axes, &x).unwrap();
+        let got = reduced(Reduction::Sum, &shape, axes, &x);
         for (g, got) in groups(&shape, axes).iter().zip(got) {
             let exact: f64 = g.iter().map(|&i| f64::from(x[i])).sum();
             assert!((f64::from(got) / exact - 1.0).abs() < 1e-6, "{shape}: {got} for {exact}");
@@ -160,8 +154,8 @@ fn special_values_pass_as_in_numpy() {
                 let shape = [lanes, n].into();
                 let x: Vec<f64> = x.iter().flat_map(|&x| vec![x; lanes]).collect();
                 for kind in [Reduction::Max, Reduction::Min, Reduction::Sum] {
-                    let y = reduced(kind, &shape, Axes::one(1), &x).unwrap();
-                    assert!(y.iter().all(|y| y.is_nan()), "{kind} {shape} NaN at {at}");
+                    let y = reduced(kind, &shape, Axes::one(1), &x);
+                    assert!(y.iter().all(|y| y.is_nan()), "{kind:?} {shape} NaN at {at}");
                 }
             }
         }
@@ -181,7 +175,7 @@ fn no_cpu_level_changes_a_bit() {
         Cpu::for_each(|cpu| {
             let mut bits = vec![];
             for kind in [Reduction::Sum, Reduction::Prod, Reduction::Any] {
-                bits.extend(reduced(kind, shape, axes, &x).unwrap().iter().map(|y| y.to_bits()));
+                bits.extend(reduced(kind, shape, axes, &x).iter().map(|y| y.to_bits()));
             }
             assert_eq!(&bits, first.get_or_insert(bits.clone()), "{cpu:?} {shape} {axes:?}");
         });
@@ -191,18 +185,15 @@ fn no_cpu_level_changes_a_bit() {
 #[test]
 fn arg_reduce_finds_the_first_of_equals_and_nan() {
     for_all_axes(|shape, axis, groups, x| {
+        if groups.iter().any(|g| g.is_empty()) {
+            return;
+        }
         // Three values only, so that ties are everywhere; some columns hold NaN.
         let x: Vec<f64> =
             x.iter().map(|x| if *x > 0.97 { f64::NAN } else { (x * 1.5).round() }).collect();
         for which in [Extremum::Max, Extremum::Min] {
             let mut got = vec![Index::MAX; groups.len()];
-            let outcome = arg_reduce(which, shape, axis, &x, &mut got);
-            if groups.iter().any(|g| g.is_empty()) {
-                let err = outcome.unwrap_err().to_string();
-                assert!(err.contains("expected 1 to 2^32 elements"), "{err}");
-                continue;
-            }
-            outcome.unwrap();
+            arg_reduce(which, shape, axis, &x, &mut got);
             for (g, got) in groups.iter().zip(got) {
                 let row: Vec<f64> = g.iter().map(|&i| x[i]).collect();
                 let best = row.iter().fold(row[0], |a, &b| match which {
