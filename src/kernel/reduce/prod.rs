@@ -88,7 +88,7 @@ impl<T: Scalar, const C: usize> Products<'_, T, C> {
                 p[set] *= self.x[at];
                 for (k, v) in self.v.iter().enumerate() {
                     if set >> k & 1 == 1 {
-                        p[set] = p[set] + p[set & !(1 << k)] * v[at];
+                        p[set] += p[set & !(1 << k)] * v[at];
                     }
                 }
             }

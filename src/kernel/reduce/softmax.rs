@@ -3,6 +3,7 @@
 //! PyTorch and JAX; its log-sum-exp is NaN, +∞, or −∞.
 
 use super::{Dims, LANES, Max, ROWS, Sum, around, fold_rows, fold_run};
+use crate::kernel::map::each2;
 use crate::scalar::Scalar;
 use crate::shape::Shape;
 use std::ops::Range;
@@ -56,11 +57,8 @@ pub(crate) fn logsumexp<T: Scalar>(shape: &Shape, axis: usize, x: &[T], y: &mut 
     }
 }
 
-/// y = exp(x − top).
 fn exp_shifted<T: Scalar>(x: &[T], top: &[T; LANES], y: &mut [T]) {
-    for ((&x, &t), y) in x.iter().zip(top).zip(y) {
-        *y = (x - t).exp();
-    }
+    each2(|x: T, top: T| (x - top).exp(), x, top, y);
 }
 
 /// Up to [`LANES`] neighboring rows of a softmax, `n` elements each, `stride` apart.

@@ -258,8 +258,9 @@ fn softmax_follows_its_definition() {
 #[test]
 fn softmax_stays_finite_and_says_nan_for_infinite_rows() {
     let (nan, inf) = (f64::NAN, f64::INFINITY);
+    type Row = [f64; 3];
     // (row, softmax, log-softmax, log-sum-exp)
-    let rows: [([f64; 3], [f64; 3], [f64; 3], f64); 7] = [
+    let rows: [(Row, Row, Row, f64); 7] = [
         ([1e4, -1e4, 0.0], [1.0, 0.0, 0.0], [0.0, -2e4, -1e4], 1e4),
         ([-1e4; 3], [1.0 / 3.0; 3], [-3f64.ln(); 3], -1e4 + 3f64.ln()),
         ([1e300, -1e300, 0.0], [1.0, 0.0, 0.0], [0.0, -2e300, -1e300], 1e300),

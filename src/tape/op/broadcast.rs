@@ -141,7 +141,7 @@ impl<T: Scalar> Primitive<T> for Size {
 
 impl Shape {
     /// As [`Shape::accepts`], where an unknown extent of either side fits.
-    pub(super) fn accepts_or_any(&self, other: &Shape) -> bool {
+    fn accepts_or_any(&self, other: &Shape) -> bool {
         let fits = |(&a, &b): (&usize, &usize)| a == b || a == ANY || b == ANY;
         self.rank() == other.rank() && self.extents().iter().zip(other.extents()).all(fits)
     }

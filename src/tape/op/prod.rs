@@ -4,7 +4,7 @@ use super::{Arg, Out, Primitive, RowRule};
 use crate::error::{Result, bail};
 use crate::kernel::reduce::{MAX_ORDER, prod_grad};
 use crate::scalar::Scalar;
-use crate::shape::{Axes, Shape};
+use crate::shape::{ANY, Axes, Shape};
 use crate::tape::Expr;
 
 /// `(x, v_1, …, v_m)`: y_i = D^{m+1} P(x)[v_1, …, v_m, e_i], where P is the product over `axes`.
@@ -25,7 +25,11 @@ impl<T: Scalar> Primitive<T> for ProdGrad {
         if x.len() > MAX_ORDER + 1 {
             bail!(Gradient, "expected at most {MAX_ORDER} directions, got {}", x.len() - 1);
         }
-        match x.iter().find(|v| !x[0].accepts_or_any(v)) {
+        let may_be_equal = |(&a, &b): (&usize, &usize)| a == b || a == ANY || b == ANY;
+        let fits = |v: &&Shape| {
+            v.rank() == x[0].rank() && x[0].extents().iter().zip(v.extents()).all(may_be_equal)
+        };
+        match x.iter().find(|v| !fits(v)) {
             Some(v) => bail!(Shape, "{}, {v}: expected equal shapes", x[0]),
             None => Ok(x[0]),
         }

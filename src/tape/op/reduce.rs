@@ -1,6 +1,6 @@
 //! Reductions over sets of axes, and what is composed of them: means, variances, norms.
 
-use super::{Arg, Combine, Derivative, Out, Primitive, ProdGrad, RowRule, Size, View};
+use super::{Arg, Combine, Derivative, Out, Primitive, ProdGrad, RowRule, View};
 use crate::error::{Result, bail};
 use crate::kernel::reduce as kernel;
 pub use crate::kernel::reduce::Reduction;
@@ -88,10 +88,12 @@ impl<T: Scalar> Primitive<T> for Reduce {
 }
 
 macro_rules! reductions {
-    ($($(#[doc = $doc:literal])+ $kind:ident $name:ident $axes:ident $keep:ident)*) => {
+    ($($(#[doc = $doc:literal])+
+       $all:ident $some:ident $keep:ident ($($arg:ident: $ty:ty)?)
+       |$x:ident, $axes:ident, $kept:ident| $e:expr;)*) => {
         /// Reductions: over all axes, over some, and over some that stay with extent 1. Negative
-        /// axes count from the end. One pass over the elements; sums are added in a tree, so
-        /// that rounding errors grow with the logarithm of their number.
+        /// axes count from the end. One pass over the elements, a second one for variances; sums
+        /// are added in a tree, so that rounding errors grow with the logarithm of their number.
         ///
         /// ```
         /// use gradtape::{Session, Tape, Tensor};
@@ -105,129 +107,72 @@ macro_rules! reductions {
         impl<'t, T: Scalar> Expr<'t, T> {$(
             $(#[doc = $doc])+
             #[track_caller]
-            pub fn $name(self) -> Expr<'t, T> {
-                self.reduce(Reduction::$kind, Axes::all(self.rank()), false)
+            pub fn $all(self, $($arg: $ty)?) -> Expr<'t, T> {
+                let ($x, $axes, $kept) = (self, Axes::all(self.rank()), false);
+                $e
             }
 
-            #[doc = concat!("[`Expr::", stringify!($name), "`] over these axes, which go.")]
+            #[doc = concat!("[`Expr::", stringify!($all), "`] over these axes, which go.")]
             #[track_caller]
-            pub fn $axes(self, axes: &[isize]) -> Expr<'t, T> {
-                self.over(stringify!($name), axes, |x, axes| x.reduce(Reduction::$kind, axes, false))
+            pub fn $some(self, axes: &[isize], $($arg: $ty)?) -> Expr<'t, T> {
+                let ($x, $axes, $kept) = match Axes::of(&self.shape(), axes) {
+                    Ok(axes) => (self, axes, false),
+                    Err(e) => return self.refuse(stringify!($all), e),
+                };
+                $e
             }
 
-            #[doc = concat!("[`Expr::", stringify!($name), "`] over these axes, which stay.")]
+            #[doc = concat!("[`Expr::", stringify!($all), "`] over these axes, which stay.")]
             #[track_caller]
-            pub fn $keep(self, axes: &[isize]) -> Expr<'t, T> {
-                self.over(stringify!($name), axes, |x, axes| x.reduce(Reduction::$kind, axes, true))
+            pub fn $keep(self, axes: &[isize], $($arg: $ty)?) -> Expr<'t, T> {
+                let ($x, $axes, $kept) = match Axes::of(&self.shape(), axes) {
+                    Ok(axes) => (self, axes, true),
+                    Err(e) => return self.refuse(stringify!($all), e),
+                };
+                $e
             }
         )*}
     };
 }
 reductions! {
     /// Σ x; of no elements 0.
-    Sum sum sum_axes sum_keep
+    sum sum_axes sum_keep () |x, axes, keep| x.reduce(Reduction::Sum, axes, keep);
     /// ∏ x; of no elements 1. Its derivatives, up to the seventh, are exact where factors are 0.
-    Prod prod prod_axes prod_keep
+    prod prod_axes prod_keep () |x, axes, keep| x.reduce(Reduction::Prod, axes, keep);
     /// The largest element, NaN if any is; of no elements a mistake. Ties share the cotangent
     /// equally.
-    Max max max_axes max_keep
+    max max_axes max_keep () |x, axes, keep| x.reduce(Reduction::Max, axes, keep);
     /// The smallest element, NaN if any is; of no elements a mistake. Ties share the cotangent
     /// equally.
-    Min min min_axes min_keep
+    min min_axes min_keep () |x, axes, keep| x.reduce(Reduction::Min, axes, keep);
     /// 1 if no element is 0, else 0; NaN is not 0, as in NumPy.
-    All all all_axes all_keep
+    all all_axes all_keep () |x, axes, keep| x.reduce(Reduction::All, axes, keep);
     /// 1 if some element is not 0, else 0; NaN is not 0, as in NumPy.
-    Any any any_axes any_keep
+    any any_axes any_keep () |x, axes, keep| x.reduce(Reduction::Any, axes, keep);
+    /// Σ x / n; NaN for n = 0.
+    mean mean_axes mean_keep ()
+        |x, axes, keep| x.reduce(Reduction::Sum, axes, keep) / x.size(axes);
+    /// Σ (x − mean)² / (n − ddof), in two passes so that a large mean costs no digits. `ddof` is 0
+    /// for the variance of a population, 1 for the unbiased estimate from a sample. Not finite or
+    /// not meaningful for n ≤ ddof.
+    variance variance_axes variance_keep (ddof: u32)
+        |x, axes, keep| x.variance_over(axes, keep, ddof);
+    /// √ of [`Expr::variance`]; the subgradient at 0 is 0.
+    std std_axes std_keep (ddof: u32)
+        |x, axes, keep| x.variance_over(axes, keep, ddof).root();
+    /// √(Σ x²), the Euclidean norm (of a matrix: Frobenius); the subgradient at 0 is 0. Overflows
+    /// where x² does.
+    norm norm_axes norm_keep ()
+        |x, axes, keep| x.square().reduce(Reduction::Sum, axes, keep).root();
+    /// Σ |x|; the subgradient at 0 is 0.
+    norm_l1 norm_l1_axes norm_l1_keep ()
+        |x, axes, keep| x.abs().reduce(Reduction::Sum, axes, keep);
 }
 
-/// Moments and norms, composed of reductions.
 impl<'t, T: Scalar> Expr<'t, T> {
-    /// Σ x / n; NaN for n = 0.
-    #[track_caller]
-    pub fn mean(self) -> Expr<'t, T> {
-        self.mean_over(Axes::all(self.rank()), false)
-    }
-
-    /// [`Expr::mean`] over these axes, which go.
-    #[track_caller]
-    pub fn mean_axes(self, axes: &[isize]) -> Expr<'t, T> {
-        self.over("mean", axes, |x, axes| x.mean_over(axes, false))
-    }
-
-    /// [`Expr::mean`] over these axes, which stay with extent 1.
-    #[track_caller]
-    pub fn mean_keep(self, axes: &[isize]) -> Expr<'t, T> {
-        self.over("mean", axes, |x, axes| x.mean_over(axes, true))
-    }
-
-    /// Σ (x − mean)² / (n − ddof), in two passes so that a large mean costs no digits. `ddof` is
-    /// 0 for the variance of a population, 1 for the unbiased estimate of a sample's. Not finite
-    /// for n ≤ ddof.
-    #[track_caller]
-    pub fn variance(self, ddof: u32) -> Expr<'t, T> {
-        self.variance_over(Axes::all(self.rank()), false, ddof)
-    }
-
-    /// [`Expr::variance`] over these axes, which go.
-    #[track_caller]
-    pub fn variance_axes(self, axes: &[isize], ddof: u32) -> Expr<'t, T> {
-        self.over("variance", axes, |x, axes| x.variance_over(axes, false, ddof))
-    }
-
-    /// [`Expr::variance`] over these axes, which stay with extent 1.
-    #[track_caller]
-    pub fn variance_keep(self, axes: &[isize], ddof: u32) -> Expr<'t, T> {
-        self.over("variance", axes, |x, axes| x.variance_over(axes, true, ddof))
-    }
-
-    /// √ of [`Expr::variance`]; the subgradient at 0 is 0.
-    #[track_caller]
-    pub fn std(self, ddof: u32) -> Expr<'t, T> {
-        self.variance(ddof).root()
-    }
-
-    /// [`Expr::std`] over these axes, which go.
-    #[track_caller]
-    pub fn std_axes(self, axes: &[isize], ddof: u32) -> Expr<'t, T> {
-        self.variance_axes(axes, ddof).root()
-    }
-
-    /// √(Σ x²), the Euclidean norm of all elements (of a matrix: Frobenius); the subgradient at
-    /// 0 is 0. Overflows where x² does.
-    #[track_caller]
-    pub fn norm(self) -> Expr<'t, T> {
-        self.square().sum().root()
-    }
-
-    /// [`Expr::norm`] over these axes, which go.
-    #[track_caller]
-    pub fn norm_axes(self, axes: &[isize]) -> Expr<'t, T> {
-        self.over("norm", axes, |x, axes| x.square().reduce(Reduction::Sum, axes, false).root())
-    }
-
-    /// Σ |x|; the subgradient at 0 is 0.
-    #[track_caller]
-    pub fn norm_l1(self) -> Expr<'t, T> {
-        self.abs().sum()
-    }
-
     #[track_caller]
     pub(crate) fn reduce(self, kind: Reduction, axes: Axes, keep: bool) -> Expr<'t, T> {
         self.tape().apply(Reduce { kind, axes, keep }, &[self])
-    }
-
-    /// `f` of the axes that are named, or a mistake of `method`.
-    #[track_caller]
-    pub(super) fn over(
-        self,
-        method: &str,
-        axes: &[isize],
-        f: impl FnOnce(Self, Axes) -> Self,
-    ) -> Self {
-        match Axes::of(&self.shape(), axes) {
-            Ok(axes) => f(self, axes),
-            Err(e) => self.refuse(method, e),
-        }
     }
 
     /// The result of a reduction over `axes` with those axes put back, unless it kept them.
@@ -237,14 +182,10 @@ impl<'t, T: Scalar> Expr<'t, T> {
     }
 
     #[track_caller]
-    fn mean_over(self, axes: Axes, keep: bool) -> Expr<'t, T> {
-        self.reduce(Reduction::Sum, axes, keep) / self.tape().apply(Size { axes }, &[self])
-    }
-
-    #[track_caller]
     fn variance_over(self, axes: Axes, keep: bool, ddof: u32) -> Expr<'t, T> {
-        let sum = (self - self.mean_over(axes, true)).square().reduce(Reduction::Sum, axes, keep);
-        let n = self.tape().apply(Size { axes }, &[self]);
+        let n = self.size(axes);
+        let mean = self.reduce(Reduction::Sum, axes, true) / n;
+        let sum = (self - mean).square().reduce(Reduction::Sum, axes, keep);
         sum / if ddof == 0 { n } else { n - n.lit(f64::from(ddof)) }
     }
 
@@ -255,3 +196,6 @@ impl<'t, T: Scalar> Expr<'t, T> {
         is_zero.select(self.lit(0.0), is_zero.select(self.lit(1.0), self).sqrt())
     }
 }
+
+#[cfg(test)]
+mod tests;
