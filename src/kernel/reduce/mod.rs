@@ -187,7 +187,8 @@ multiversion! {
 }
 
 multiversion! {
-    fn join_rows<T: Scalar, F: Fold<T>>(f: F, x: &[T], rows: &Dims, from: usize, to: usize, acc: &mut [T]
+    fn join_rows<T: Scalar, F: Fold<T>>(
+        f: F, x: &[T], rows: &Dims, from: usize, to: usize, acc: &mut [T]
     ) {
         let n = acc.len();
         let row = |r: usize| &x[rows.at(r)..][..n];
