@@ -3,3 +3,4 @@
 pub(crate) mod arena;
 pub(crate) mod cpu;
 pub(crate) mod map;
+pub(crate) mod reduce;

@@ -1,11 +1,16 @@
 //! The trait every op implements, the list of ops, and the enum that stores them.
 //! One op is one row of `scalar.rs` or one type in a file of its family.
 
+mod arg;
 mod broadcast;
+mod cumsum;
 mod effect;
 mod leaf;
 mod pass;
+mod prod;
+mod reduce;
 pub(crate) mod scalar;
+mod softmax;
 mod view;
 
 use super::expr::Expr;
@@ -18,12 +23,17 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 pub(crate) use broadcast::broadcast_strides;
+pub use arg::{ArgReduce, Extremum};
 pub use broadcast::{BroadcastLike, Size, SumToLike};
+pub use cumsum::{Cumsum, Cumulate};
 pub use effect::{Effect, Rule, Step};
 pub use leaf::{Leaf, VariableInit};
 pub use pass::{Pass, VjpRule};
+pub use prod::ProdGrad;
+pub use reduce::{Reduce, Reduction};
 pub use scalar::ScalarOp;
 pub(crate) use scalar::list;
+pub use softmax::Softmax;
 pub use view::View;
 
 /// One operation: shape rule, value, derivative, batch rule. Ours and users' alike.
@@ -317,6 +327,16 @@ ops! {
     Size(Size),
     /// Axes of extent 1 put in or taken out.
     View(View),
+    /// Sums, products, extremes, all, any over axes.
+    Reduce(Reduce),
+    /// Derivatives of products.
+    ProdGrad(ProdGrad),
+    /// Positions of extremes.
+    ArgReduce(ArgReduce),
+    /// Running sums.
+    Cumsum(Cumsum),
+    /// Softmax and its kin.
+    Softmax(Softmax),
     /// The same value with another derivative.
     Pass(Pass<T>),
     /// Writes to variables: assignments and optimizer updates.

@@ -1,0 +1,139 @@
+//! Softmax, its logarithm and log-sum-exp along one axis, shifted by the maximum so that logits of
+//! any size stay finite. A row that holds NaN, +∞, or nothing but −∞ has a softmax of NaN, as in
+//! PyTorch and JAX; its log-sum-exp is NaN, +∞, or −∞.
+
+use super::{Dims, LANES, Max, ROWS, Sum, around, fold_rows, fold_run};
+use crate::kernel::map::each2;
+use crate::scalar::Scalar;
+use crate::shape::Shape;
+use std::ops::Range;
+
+/// y_k = exp(x_k) / Σ_j exp(x_j) along `axis`.
+pub(crate) fn softmax<T: Scalar>(shape: &Shape, axis: usize, x: &[T], y: &mut [T]) {
+    for block in Block::all(shape, axis) {
+        let top = block.max(x);
+        let sum = block.sum(|piece, terms| {
+            exp_shifted(&x[piece.clone()], &top, terms);
+            y[piece].copy_from_slice(terms);
+        });
+        for piece in block.pieces() {
+            y[piece].iter_mut().zip(&sum).for_each(|(y, &s)| *y /= s);
+        }
+    }
+}
+
+/// y_k = x_k − ln Σ_j exp(x_j) along `axis`.
+pub(crate) fn log_softmax<T: Scalar>(shape: &Shape, axis: usize, x: &[T], y: &mut [T]) {
+    for block in Block::all(shape, axis) {
+        let top = block.max(x);
+        let mut log = block.sum(|piece, terms| exp_shifted(&x[piece], &top, terms));
+        log.iter_mut().take(block.width).for_each(|s| *s = s.ln());
+        let log = block.spread(log);
+        for piece in block.pieces() {
+            // Not x − (top + log): a large `top` would swallow the logarithm.
+            for ((&x, y), (&t, &l)) in
+                x[piece.clone()].iter().zip(&mut y[piece]).zip(top.iter().zip(&log))
+            {
+                *y = x - t - l;
+            }
+        }
+    }
+}
+
+/// y = ln Σ_j exp(x_j) along `axis`, −∞ for no elements. `y` has the other axes.
+pub(crate) fn logsumexp<T: Scalar>(shape: &Shape, axis: usize, x: &[T], y: &mut [T]) {
+    if x.is_empty() {
+        return y.fill(-T::infinity());
+    }
+    let mut y = y.iter_mut();
+    for block in Block::all(shape, axis) {
+        let mut top = block.max(x);
+        // ∞ − ∞ is NaN, where the sum of exponentials is 0 or ∞.
+        top.iter_mut().filter(|t| !t.is_finite()).for_each(|t| *t = T::zero());
+        let sum = block.sum(|piece, terms| exp_shifted(&x[piece], &top, terms));
+        for ((&t, s), y) in top[..block.width].iter().zip(sum).zip(&mut y) {
+            *y = t + s.ln();
+        }
+    }
+}
+
+fn exp_shifted<T: Scalar>(x: &[T], top: &[T; LANES], y: &mut [T]) {
+    each2(|x: T, top: T| (x - top).exp(), x, top, y);
+}
+
+/// Up to [`LANES`] neighboring rows of a softmax, `n` elements each, `stride` apart.
+/// When the axis itself is contiguous there is one row, and its elements share the lanes.
+struct Block {
+    start: usize,
+    width: usize,
+    n: usize,
+    stride: usize,
+}
+
+impl Block {
+    /// The blocks of a tensor, in the order of their outputs. None if it is empty.
+    fn all(shape: &Shape, axis: usize) -> impl Iterator<Item = Block> + use<> {
+        let (stride, n, outer) = around(shape, axis);
+        let n_outer = if n == 0 { 0 } else { outer };
+        (0..n_outer).flat_map(move |o| {
+            (0..stride).step_by(LANES).map(move |lane| {
+                let width = LANES.min(stride - lane);
+                Block { start: o * n * stride + lane, width, n, stride }
+            })
+        })
+    }
+
+    fn is_contiguous(&self) -> bool {
+        self.stride == 1
+    }
+
+    /// Contiguous pieces of at most [`LANES`] elements, one row of lanes after another.
+    fn pieces(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let Block { start, width, n, stride } = *self;
+        let (end, step, width) = match self.is_contiguous() {
+            true => (start + n, LANES, LANES),
+            false => (start + n * stride, stride, width),
+        };
+        (start..end).step_by(step).map(move |at| at..end.min(at + width))
+    }
+
+    /// The same numbers in every lane that shares a row.
+    fn spread<T: Scalar>(&self, lanes: [T; LANES]) -> [T; LANES] {
+        if self.is_contiguous() { [lanes[0]; LANES] } else { lanes }
+    }
+
+    fn max<T: Scalar>(&self, x: &[T]) -> [T; LANES] {
+        let mut top = [-T::infinity(); LANES];
+        if self.is_contiguous() {
+            top[0] = fold_run(Max, &x[self.start..][..self.n]);
+        } else {
+            let mut rows = Dims::default();
+            rows.push(self.n, self.stride);
+            let top = &mut top[..self.width];
+            fold_rows(Max, &x[self.start..], &rows, 0, self.n, top);
+        }
+        self.spread(top)
+    }
+
+    /// Adds up what `terms` writes for each piece, [`ROWS`] pieces at a time.
+    fn sum<T: Scalar>(&self, mut terms: impl FnMut(Range<usize>, &mut [T])) -> [T; LANES] {
+        let mut total = [T::zero(); LANES];
+        let mut part = total;
+        let mut tile = total;
+        let mut n_parts = 0;
+        for piece in self.pieces() {
+            let tile = &mut tile[..piece.len()];
+            terms(piece, tile);
+            part.iter_mut().zip(tile).for_each(|(p, t)| *p += *t);
+            n_parts += 1;
+            if n_parts % ROWS == 0 {
+                total.iter_mut().zip(&mut part).for_each(|(s, p)| *s += std::mem::take(p));
+            }
+        }
+        total.iter_mut().zip(part).for_each(|(s, p)| *s += p);
+        if self.is_contiguous() {
+            total[0] = fold_run(Sum, &total);
+        }
+        self.spread(total)
+    }
+}
