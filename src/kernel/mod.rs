@@ -3,3 +3,5 @@
 pub(crate) mod arena;
 pub(crate) mod cpu;
 pub(crate) mod map;
+pub(crate) mod copy;
+pub(crate) mod index;
