@@ -12,6 +12,7 @@ pub use shape::{ANY, Axes, MAX_RANK, Shape};
 pub use tensor::{Tensor, TensorView};
 mod grad;
 pub mod tape;
+pub use tape::op::{AnyExpr, Span, Spans};
 pub use tape::op::{Arg, Combine, Derivative, Out, Primitive, RowRule};
 pub use tape::{
     AsNode, Expr, Feed, Fetch, IndexExpr, NodeInfo, Operand, Placeholder, Scope, Tape, Var,

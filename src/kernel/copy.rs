@@ -64,7 +64,7 @@ pub(crate) fn scatter_add_strided<E: Element + AddAssign>(
 
 /// Which side of a diagonal a triangle keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Triangle {
+pub enum Triangle {
     /// Column − row ≤ the diagonal.
     Lower,
     /// Column − row ≥ the diagonal.
