@@ -16,6 +16,7 @@ mod grad;
 mod plan;
 mod run;
 pub mod tape;
+pub use tape::op::{AnyExpr, Span, Spans};
 pub use tape::op::{Arg, Combine, Derivative, Out, Primitive, RowRule};
 pub use tape::{
     AsNode, Expr, Feed, Fetch, IndexExpr, NodeInfo, Operand, Placeholder, Scope, Tape, Var,

@@ -4,3 +4,5 @@ pub(crate) mod arena;
 pub(crate) mod cpu;
 pub(crate) mod map;
 pub(crate) mod reduce;
+pub(crate) mod copy;
+pub(crate) mod index;

@@ -141,7 +141,7 @@ impl<T: Scalar> Primitive<T> for Size {
 
 impl Shape {
     /// As [`Shape::accepts`], where an unknown extent of either side fits.
-    fn accepts_or_any(&self, other: &Shape) -> bool {
+    pub(crate) fn accepts_or_any(&self, other: &Shape) -> bool {
         let fits = |(&a, &b): (&usize, &usize)| a == b || a == ANY || b == ANY;
         self.rank() == other.rank() && self.extents().iter().zip(other.extents()).all(fits)
     }

@@ -4,13 +4,23 @@
 mod arg;
 mod broadcast;
 mod cumsum;
+mod broadcast_to;
+mod concat;
 mod effect;
 mod leaf;
+mod pad;
 mod pass;
 mod prod;
 mod reduce;
 pub(crate) mod scalar;
 mod softmax;
+mod permute;
+pub(crate) mod scalar;
+mod slice;
+mod strided;
+mod take;
+mod tile;
+mod triangle;
 mod view;
 
 use super::expr::Expr;
@@ -18,6 +28,7 @@ use crate::error::{Result, bail};
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
 use crate::tensor::TensorView;
+pub(crate) use scalar::list;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -26,14 +37,24 @@ pub(crate) use broadcast::broadcast_strides;
 pub use arg::{ArgReduce, Extremum};
 pub use broadcast::{BroadcastLike, Size, SumToLike};
 pub use cumsum::{Cumsum, Cumulate};
+pub use broadcast_to::BroadcastTo;
+pub use concat::{AnyExpr, Concat, ConcatPart};
 pub use effect::{Effect, Rule, Step};
 pub use leaf::{Leaf, VariableInit};
+pub use pad::Pad;
 pub use pass::{Pass, VjpRule};
 pub use prod::ProdGrad;
 pub use reduce::{Reduce, Reduction};
 pub use scalar::ScalarOp;
 pub(crate) use scalar::list;
 pub use softmax::Softmax;
+pub use permute::Permute;
+pub use scalar::ScalarOp;
+pub(crate) use scalar::list;
+pub use slice::{Slice, Span, Spans, Unslice};
+pub use take::{Each, OneHot, Take, TakeAdd};
+pub use tile::{Tile, Untile};
+pub use triangle::{Side, Triangle};
 pub use view::View;
 
 /// One operation: shape rule, value, derivative, batch rule. Ours and users' alike.
@@ -325,7 +346,7 @@ ops! {
     SumToLike(SumToLike),
     /// How many elements a reduction runs over.
     Size(Size),
-    /// Axes of extent 1 put in or taken out.
+    /// The same memory under another shape.
     View(View),
     /// Sums, products, extremes, all, any over axes.
     Reduce(Reduce),
@@ -337,6 +358,32 @@ ops! {
     Cumsum(Cumsum),
     /// Softmax and its kin.
     Softmax(Softmax),
+    /// Broadcast to given extents.
+    BroadcastTo(BroadcastTo),
+    /// The axes in another order.
+    Permute(Permute),
+    /// A part along each axis.
+    Slice(Slice),
+    /// The adjoint of slicing.
+    Unslice(Unslice),
+    /// A border of one number.
+    Pad(Pad),
+    /// One after the other along an axis.
+    Concat(Concat),
+    /// The adjoint of concatenation.
+    ConcatPart(ConcatPart),
+    /// Repeats along each axis.
+    Tile(Tile),
+    /// The adjoint of repeating.
+    Untile(Untile),
+    /// Slabs or elements by index.
+    Take(Take),
+    /// The adjoint of taking by index.
+    TakeAdd(TakeAdd),
+    /// Indices as rows of zeros and a one.
+    OneHot(OneHot),
+    /// One triangle of a matrix.
+    Triangle(Triangle),
     /// The same value with another derivative.
     Pass(Pass<T>),
     /// Writes to variables: assignments and optimizer updates.
