@@ -80,7 +80,6 @@ impl ConfusionMatrix {
         if let Some(class) = all.max().filter(|&&class| class as usize >= n_classes) {
             bail!(Index, "confusion matrix: expected classes below {n_classes}, got {class}");
         }
-        // As many rows as classes that occur could be asked for; the square must still fit.
         let mut counts = Tensor::<u64>::zeros([n_classes, n_classes])?.into_vec();
         for (&t, &p) in truth.as_slice().iter().zip(predicted.as_slice()) {
             counts[t as usize * n_classes + p as usize] += 1;

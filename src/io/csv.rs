@@ -94,7 +94,7 @@ impl Csv {
     fn table(&self, file: String, bytes: Vec<u8>) -> Result<Table> {
         let mut table = Table {
             csv: self.clone(),
-            text: self.text(bytes).map_err(|e| e.within(&file))?,
+            text: self.text(&file, bytes)?,
             file,
             names: Vec::new(),
             kinds: Vec::new(),
@@ -106,25 +106,28 @@ impl Csv {
     }
 
     /// The text of a file, without its byte-order mark.
-    fn text(&self, mut bytes: Vec<u8>) -> Result<String> {
+    fn text(&self, file: &str, mut bytes: Vec<u8>) -> Result<String> {
         if !self.delimiter.is_ascii() || b"\"\r\n\0".contains(&self.delimiter) {
             let got = self.delimiter.escape_ascii();
-            bail!(Argument, "expected a delimiter such as `,` `;` or a tab, got `{got}`");
+            bail!(Argument, "{file}: expected a delimiter such as `,` `;` or a tab, got `{got}`");
         }
-        source::refuse_stand_in(&bytes)?;
+        source::refuse_stand_in(&bytes).map_err(|e| e.within(file))?;
         if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-            bail!(Format, "expected UTF-8, got UTF-16; convert the file");
+            bail!(Format, "{file}: expected UTF-8, got UTF-16; convert the file");
         }
         if bytes.starts_with(b"\xef\xbb\xbf") {
             bytes.drain(..3);
         }
         if let Some(at) = bytes.iter().position(|&b| b == 0) {
             let line = line_of(&bytes, at);
-            bail!(Format, "line {line}: expected text, got a NUL byte (UTF-16 or a binary file?)");
+            bail!(
+                Format,
+                "{file}, line {line}: expected text, got a NUL byte (UTF-16 or a binary file?)"
+            );
         }
         String::from_utf8(bytes).map_err(|e| {
             let line = line_of(e.as_bytes(), e.utf8_error().valid_up_to());
-            let text = format!("line {line}: expected UTF-8, got bytes of another encoding");
+            let text = format!("{file}, line {line}: expected UTF-8, got another encoding");
             Error::new(ErrorKind::Format, text)
         })
     }

@@ -61,10 +61,11 @@ pub(super) fn read_text(path: &Path) -> Result<Vec<u8>> {
 
 /// An error met while reading or unpacking.
 pub(super) fn read_error(e: &io::Error) -> Error {
-    use io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+    use io::ErrorKind::{FileTooLarge, InvalidData, InvalidInput, UnexpectedEof};
     match e.kind() {
         UnexpectedEof => Error::new(ErrorKind::Format, "the file is cut short"),
-        InvalidData | InvalidInput | Other => {
+        FileTooLarge => Error::new(ErrorKind::Format, e.to_string()),
+        InvalidData | InvalidInput => {
             Error::new(ErrorKind::Format, format!("the gzip file is corrupted: {e}"))
         }
         _ => Error::new(ErrorKind::Io, e.to_string()),
@@ -78,8 +79,9 @@ fn read_up_to(from: impl Read, expected: u64, limit: u64) -> io::Result<Vec<u8>>
     bytes.try_reserve_exact(room).map_err(|_| io::ErrorKind::OutOfMemory)?;
     // One byte more than allowed tells a file that ends at the limit from one that does not.
     from.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > limit {
-        true => Err(io::Error::other(format!("more than {limit} bytes come out of it"))),
-        false => Ok(bytes),
+    if bytes.len() as u64 > limit {
+        let text = format!("expected at most {limit} bytes to come out of it, got more");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
+    Ok(bytes)
 }
