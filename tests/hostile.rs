@@ -1,5 +1,5 @@
-//! Section H for CSV and IDX: files that must be refused with a clear error, without a panic, a hang
-//! or memory beyond twice the file.
+//! Section H for CSV and IDX: files that must be refused with a clear error, without a panic, a
+//! hang or memory beyond twice the file.
 
 use gradtape::data::{Dataset, mnist};
 use gradtape::io::{Csv, Idx};
@@ -96,7 +96,7 @@ fn h_csv_encodings() {
     refused(Csv::new().read(written("utf16-bare.csv", &utf16)), "line 1: expected text, got a NUL");
     let latin1 = b"name,x\nAnna,1\nJos\xe9,2\n";
     refused(Csv::new().read(written("latin1.csv", latin1)), "latin1.csv, line 3: expected UTF-8");
-    refused(Csv::new().parse("a,b\n1,\02\n"), "line 2: expected text, got a NUL");
+    refused(Csv::new().parse("a,b\n1,\x002\n"), "line 2: expected text, got a NUL");
     let marked = Csv::new().read(written("bom.csv", b"\xef\xbb\xbfa,b\r\n1,2\r3,4\n")).unwrap();
     assert_eq!((marked.names(), marked.n_rows()), (&["a".to_string(), "b".to_string()][..], 2));
 }
@@ -249,8 +249,8 @@ fn h_shipped_files_take_at_most_twice_their_size() {
     assert!(peak <= 2 * unpacked + MIB, "{peak} bytes for {unpacked}");
 }
 
-/// Changes, removes and doubles bytes of good files. What comes back may be a table or an error, but
-/// no panic, and no more memory than the file allows.
+/// Changes, removes and doubles bytes of good files. What comes back may be a table or an error,
+/// but no panic, and no more memory than the file allows.
 #[test]
 fn h_no_changed_byte_panics() {
     let mut rng = Philox::new(20, 0);

@@ -45,9 +45,9 @@ pub fn accuracy(truth: &Tensor<Index>, predicted: &Tensor<Index>) -> Result<f64>
 /// assert_eq!(matrix.count(0, 1), 1);
 /// assert_eq!(matrix.class(1).recall, 1.0);
 /// assert_eq!(matrix.to_string(), "\
-/// truth \\ predicted  no yes
-///                no   1   1
-///               yes   0   2
+/// truth \\ predicted no yes
+///                no  1   1
+///               yes  0   2
 /// ");
 /// # Ok::<(), gradtape::Error>(())
 /// ```

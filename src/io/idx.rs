@@ -40,6 +40,7 @@ pub enum IdxData {
 /// The same expression for every element type.
 macro_rules! each {
     ($data:expr, $v:ident => $body:expr) => {
+        #[allow(clippy::useless_conversion)] // f64 into f64
         match $data {
             IdxData::U8($v) => $body,
             IdxData::I8($v) => $body,
@@ -104,12 +105,13 @@ impl Idx {
             bail!(Shape, "labels: expected one axis, got {}", self.shape);
         }
         let mut labels = Tensor::<Index>::zeros(self.shape)?;
-        each!(&self.data, v => for (i, (out, &x)) in labels.as_mut_slice().iter_mut().zip(v).enumerate() {
+        let out = labels.as_mut_slice();
+        each!(&self.data, v => for (i, &x) in v.iter().enumerate() {
             let x = f64::from(x);
             if !(x >= 0.0 && x < n_classes as f64 && x.fract() == 0.0) {
                 bail!(Index, "labels: expected a class below {n_classes}, got {x} at {i}");
             }
-            *out = x as Index;
+            out[i] = x as Index;
         });
         Ok(labels)
     }

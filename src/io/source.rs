@@ -56,7 +56,8 @@ pub(super) fn read_text(path: &Path) -> Result<Vec<u8>> {
         return Ok(packed);
     }
     let limit = packed.len() as u64 * MAX_GROWTH;
-    read_up_to(MultiGzDecoder::new(&packed[..]), 0, limit).map_err(|e| read_error(&e))
+    read_up_to(MultiGzDecoder::new(&packed[..]), 0, limit)
+        .map_err(|e| read_error(&e).within(path.display()))
 }
 
 /// An error met while reading or unpacking.

@@ -174,7 +174,7 @@ mod tests {
         let n = 3u64 << 62;
         let mut rng = Philox::new(2, 0);
         const DRAWS: u32 = 30_000;
-        let multiples = (0..DRAWS).filter(|_| rng.below(n) % 3 == 0).count() as f64;
+        let multiples = (0..DRAWS).filter(|_| rng.below(n).is_multiple_of(3)).count() as f64;
         let (want, sd) = (f64::from(DRAWS) / 3.0, (f64::from(DRAWS) * 2.0 / 9.0).sqrt());
         assert!((multiples - want).abs() < 4.0 * sd, "{multiples}");
         assert_eq!(rng.below(0), 0);
