@@ -6,3 +6,5 @@ pub(crate) mod map;
 pub(crate) mod reduce;
 pub(crate) mod copy;
 pub(crate) mod index;
+
+pub mod rng;
