@@ -7,8 +7,6 @@ use std::any::Any;
 
 /// The largest block of C any microkernel holds: 3 registers of 16 by 8.
 pub(super) const MAX_TILE: usize = 3 * 16 * 8;
-/// The most rows and columns of one block of dot products.
-pub(super) const MAX_DOTS: usize = 4;
 
 /// C (rows × cols, a column every `c_step`) = or += A·B. A's rows are contiguous, a column
 /// every `a_step`; B has any strides.
@@ -37,8 +35,8 @@ pub(super) struct Dots<'a, T> {
     pub b_step: usize,
 }
 
-/// Dot product (i, j) is element `[j][i]`.
-pub(super) type DotBlock<T> = [[T; MAX_DOTS]; MAX_DOTS];
+/// Dot product (i, j) is element `[j][i]`; at most 4 rows and 6 columns.
+pub(super) type DotBlock<T> = [[T; 4]; 6];
 
 type TileFn<T> = unsafe fn(&Tile<T>, &mut [T]);
 type DotsFn<T> = unsafe fn(&Dots<T>, &mut DotBlock<T>);
@@ -245,12 +243,12 @@ mod x86 {
     }
     level!(
         "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma",
-        tile_avx512, dots_avx512, [1 2 3], [1 2 3 4 5 6 7 8], [1 2 3 4], [1 2 3 4],
+        tile_avx512, dots_avx512, [1 2 3], [1 2 3 4 5 6 7 8], [1 2 3 4], [1 2 3 4 5 6],
         AVX512_F32: __m512, AVX512_F64: __m512d
     );
     level!(
         "avx2,fma",
-        tile_avx2, dots_avx2, [1 2 3], [1 2 3 4], [1 2 3], [1 2 3],
+        tile_avx2, dots_avx2, [1 2 3], [1 2 3 4], [1 2 3], [1 2 3 4],
         AVX2_F32: __m256, AVX2_F64: __m256d
     );
 }

@@ -11,7 +11,7 @@ mod tests;
 
 use crate::Scalar;
 use crate::kernel::cpu::multiversion;
-use micro::{Dots, Kernels, MAX_DOTS, MAX_TILE, Tile};
+use micro::{DotBlock, Dots, Kernels, MAX_TILE, Tile};
 use pack::pack;
 
 /// A matrix in a slice: element (i, j) is `data[i * row_stride + j * col_stride]`.
@@ -119,6 +119,8 @@ const DOTS_K: usize = 32;
 const DOTS_NARROW: usize = 32;
 /// Up to this many rows or columns an operand is packed to make dot products possible.
 const DOTS_PACKED: usize = 4;
+/// Terms of a dot product summed at a time: some ten vectors of these stay in L2.
+const DOTS_KC: usize = 4096;
 
 impl Path {
     fn choose<T>(a: &MatRef<T>, b: &MatRef<T>) -> Path {
@@ -146,23 +148,40 @@ struct Blocks {
     nc: usize,
 }
 
-/// Equal parts of at most `max`, rounded up to whole `unit`s; 0 is one part.
+/// The size of equal parts of at most about `max`, rounded up to whole `unit`s. Small products
+/// take the first way out, because divisions are a good part of their time.
 fn even(n: usize, max: usize, unit: usize) -> usize {
-    n.div_ceil(n.div_ceil(max).max(1)).next_multiple_of(unit)
+    if n <= unit {
+        unit
+    } else if n <= max {
+        n.next_multiple_of(unit)
+    } else {
+        n.div_ceil(n.div_ceil(max)).next_multiple_of(unit)
+    }
 }
 
 impl Blocks {
     fn new<T: Scalar>(m: usize, n: usize, k: usize) -> Blocks {
         let kernels = Kernels::<T>::get();
         let (registers, cols) = kernels.tile_extents();
-        let (m, n) = (m.max(1), n.max(1));
         let mr = even(m, registers * kernels.lanes, kernels.lanes);
         let nr = even(n, cols, 1);
         let kc = even(k, 2048 / size_of::<T>(), 1);
-        let mc = even(m, 256 / mr * mr, mr);
-        let nc = even(n, 2048 / nr * nr, nr);
-        Blocks { mr, nr, mc, kc, nc }
+        Blocks { mr, nr, mc: even(m, 240, mr), kc, nc: even(n, 2048, nr) }
     }
+
+    /// The packing buffers of A and B.
+    fn scratch(&self) -> usize {
+        (self.mc + self.nc) * self.kc
+    }
+}
+
+/// The first `wanted` elements on a cache line; the alignment is for speed, no result shows it.
+fn aligned<T>(scratch: &mut [T], wanted: usize) -> &mut [T] {
+    let (pad, got) = (LINE / size_of::<T>(), scratch.len());
+    assert!(got >= wanted + pad, "gemm: expected {} of scratch, got {got}", wanted + pad);
+    let skip = scratch.as_ptr().align_offset(LINE).min(pad);
+    &mut scratch[skip..skip + wanted]
 }
 
 /// Bytes of a cache line: packed panels start on one.
@@ -171,10 +190,7 @@ const LINE: usize = 64;
 /// The elements of scratch that [`gemm`] wants for A (m × k) · B (k × n), whatever the strides.
 pub(crate) fn gemm_scratch<T: Scalar>(m: usize, n: usize, k: usize) -> usize {
     // C may be computed as its transpose, which swaps m and n.
-    let tiles = |m, n| {
-        let blocks = Blocks::new::<T>(m, n, k);
-        (blocks.mc + blocks.nc) * blocks.kc
-    };
+    let tiles = |m, n| Blocks::new::<T>(m, n, k).scratch();
     let dots = 2 * DOTS_PACKED * k;
     tiles(m, n).max(tiles(n, m)).max(dots) + LINE / size_of::<T>()
 }
@@ -201,8 +217,6 @@ pub(crate) fn gemm<T: Scalar>(
     check("A", a.data.len(), m, k, a.row_stride, a.col_stride);
     check("B", b.data.len(), k, n, b.row_stride, b.col_stride);
     check("C", c.data.len(), m, n, c.row_stride, c.col_stride);
-    let wanted = gemm_scratch::<T>(m, n, k);
-    assert!(scratch.len() >= wanted, "gemm: expected {wanted} of scratch, got {}", scratch.len());
     if m == 0 || n == 0 {
         return;
     }
@@ -219,9 +233,6 @@ pub(crate) fn gemm<T: Scalar>(
     // The kernels want C's columns contiguous, and a vector as a column.
     let swap = if m == 1 || n == 1 { n > 1 } else { c.row_stride != 1 && c.col_stride == 1 };
     let (a, b, c) = if swap { (b.t(), a.t(), c.t()) } else { (a, b, c) };
-    // Bits must not depend on where the caller's scratch happens to lie: alignment is for speed.
-    let skip = scratch.as_ptr().align_offset(LINE).min(LINE / size_of::<T>());
-    let scratch = &mut scratch[skip..];
     match Path::choose(&a, &b) {
         Path::Columns if c.row_stride == 1 => columns(a, b, c, add),
         Path::Dots => dots(a, b, c, add, scratch),
@@ -233,23 +244,36 @@ multiversion! {
     /// y = A·x or y += A·x, eight columns at a time.
     fn columns<T: Scalar>(a: MatRef<T>, x: MatRef<T>, y: MatMut<T>, add: bool) {
         const COLS: usize = 8;
+        const ROWS: usize = 16;
         let y = &mut y.data[..a.rows];
         if !add {
             y.fill(T::zero());
         }
-        let column = |p: usize| (&a.from(0, p)[..a.rows], x.from(p, 0)[0]);
         let full = a.cols / COLS * COLS;
         for p in (0..full).step_by(COLS) {
-            let [(a0, x0), (a1, x1), (a2, x2), (a3, x3), (a4, x4), (a5, x5), (a6, x6), (a7, x7)] =
-                std::array::from_fn(|q| column(p + q));
-            for (i, y) in y.iter_mut().enumerate() {
-                *y += (a0[i] * x0 + a1[i] * x1 + (a2[i] * x2 + a3[i] * x3))
-                    + (a4[i] * x4 + a5[i] * x5 + (a6[i] * x6 + a7[i] * x7));
+            let cols: [_; COLS] = std::array::from_fn(|q| {
+                a.from(0, p + q)[..a.rows].as_chunks::<ROWS>()
+            });
+            let x: [T; COLS] = std::array::from_fn(|q| x.from(p + q, 0)[0]);
+            let (blocks, rest) = y.as_chunks_mut::<ROWS>();
+            for (i, y) in blocks.iter_mut().enumerate() {
+                let mut sum = *y;
+                for (&(col, _), &x) in cols.iter().zip(&x) {
+                    for (sum, &a) in sum.iter_mut().zip(&col[i]) {
+                        *sum += a * x;
+                    }
+                }
+                *y = sum;
+            }
+            for (i, y) in rest.iter_mut().enumerate() {
+                for (&(_, col), &x) in cols.iter().zip(&x) {
+                    *y += col[i] * x;
+                }
             }
         }
         for p in full..a.cols {
-            let (a, x) = column(p);
-            for (y, &a) in y.iter_mut().zip(a) {
+            let x = x.from(p, 0)[0];
+            for (y, &a) in y.iter_mut().zip(a.from(0, p)) {
                 *y += a * x;
             }
         }
@@ -258,30 +282,41 @@ multiversion! {
 
 /// [`Path::Dots`]: the operand whose vectors are not contiguous is small and packed.
 fn dots<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch: &mut [T]) {
+    // A single column becomes a single row: blocks are wider than high.
+    let (a, b, c) = if b.cols == 1 { (b.t(), a.t(), c.t()) } else { (a, b, c) };
     let (m, n, k) = (a.rows, b.cols, a.cols);
-    let (a_scratch, b_scratch) = scratch.split_at_mut(DOTS_PACKED * k);
-    let a = if a.unit_cols() { a } else { contiguous(a, a_scratch) };
-    let b = if b.unit_rows() { b } else { contiguous(b.t(), b_scratch).t() };
+    let (a_in_place, b_in_place) = (a.unit_cols(), b.unit_rows());
+    let (a_len, b_len) = (if a_in_place { 0 } else { m * k }, if b_in_place { 0 } else { k * n });
+    let (a_scratch, b_scratch) = match a_len + b_len {
+        0 => (&mut [][..], &mut [][..]),
+        wanted => aligned(scratch, wanted).split_at_mut(a_len),
+    };
+    let a = if a_in_place { a } else { contiguous(a, a_scratch) };
+    let b = if b_in_place { b } else { contiguous(b.t(), b_scratch).t() };
     let kernels = Kernels::<T>::get();
     let (rows, cols) = kernels.dots_extents();
     let (rows, cols) = (even(m, rows, 1), even(n, cols, 1));
-    let mut out = [[T::zero(); MAX_DOTS]; MAX_DOTS];
-    for i in (0..m).step_by(rows) {
-        for j in (0..n).step_by(cols) {
-            let block = Dots {
-                rows: rows.min(m - i),
-                cols: cols.min(n - j),
-                k,
-                a: a.from(i, 0),
-                a_step: a.row_stride,
-                b: b.from(0, j),
-                b_step: b.col_stride,
-            };
-            kernels.dots(&block, &mut out);
-            for (j, out) in (j..n).zip(&out[..block.cols]) {
-                for (i, &x) in (i..m).zip(&out[..block.rows]) {
-                    let c = &mut c.data[i * c.row_stride + j * c.col_stride];
-                    *c = if add { *c + x } else { x };
+    let kc = even(k, DOTS_KC, 1);
+    let mut out = DotBlock::default();
+    for p in (0..k).step_by(kc) {
+        let add = add || p > 0;
+        for i in (0..m).step_by(rows) {
+            for j in (0..n).step_by(cols) {
+                let block = Dots {
+                    rows: rows.min(m - i),
+                    cols: cols.min(n - j),
+                    k: kc.min(k - p),
+                    a: a.from(i, p),
+                    a_step: a.row_stride,
+                    b: b.from(p, j),
+                    b_step: b.col_stride,
+                };
+                kernels.dots(&block, &mut out);
+                for (j, out) in (j..n).zip(&out[..block.cols]) {
+                    for (i, &x) in (i..m).zip(&out[..block.rows]) {
+                        let c = &mut c.data[i * c.row_stride + j * c.col_stride];
+                        *c = if add { *c + x } else { x };
+                    }
                 }
             }
         }
@@ -303,9 +338,13 @@ fn tiles<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch
     let (m, n, k) = (a.rows, b.cols, a.cols);
     let kernels = Kernels::<T>::get();
     let Blocks { mr, nr, mc, kc, nc } = Blocks::new::<T>(m, n, k);
-    let (a_scratch, b_scratch) = scratch.split_at_mut(mc * kc);
     let pack_a = !a.unit_rows() || n >= PACK_A;
     let pack_b = m >= PACK_B;
+    let (a_len, b_len) = (if pack_a { mc * kc } else { 0 }, if pack_b { nc * kc } else { 0 });
+    let (a_scratch, b_scratch) = match a_len + b_len {
+        0 => (&mut [][..], &mut [][..]),
+        wanted => aligned(scratch, wanted).split_at_mut(a_len),
+    };
     for j0 in (0..n).step_by(nc) {
         let n = nc.min(n - j0);
         for p0 in (0..k).step_by(kc) {

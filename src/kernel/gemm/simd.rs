@@ -33,6 +33,7 @@ macro_rules! simd {
     ($V:ident, $T:ident, $lanes:literal, $Mask:ident, first($n:ident) = $first:expr,
      load_first($p:ident, $mask:ident) = $load_first:expr, sum($x:ident) = $sum:expr,
      $zero:ident, $splat:ident, $load:ident, $store:ident, $store_first:ident, $add:ident, $mul_add:ident) => {
+        #[allow(unused_unsafe)] // masks are plain numbers in AVX-512
         impl Simd for $V {
             type T = $T;
             type Mask = $Mask;

@@ -196,5 +196,5 @@ fn short_slices_are_refused() {
 fn short_scratch_is_refused() {
     let mut c = [0.0; 4];
     let a = MatRef::new(&[0.0; 4], 2, 2);
-    gemm(a, a, MatMut::new(&mut c, 2, 2), false, &mut []);
+    gemm(a.t(), a, MatMut::new(&mut c, 2, 2), false, &mut []);
 }
