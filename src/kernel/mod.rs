@@ -2,6 +2,7 @@
 //! `unsafe`. Every kernel has a safe generic twin that tests and Miri compare it with.
 pub(crate) mod arena;
 pub(crate) mod cpu;
+pub(crate) mod gemm;
 pub(crate) mod map;
 pub(crate) mod reduce;
 pub(crate) mod copy;

@@ -1,0 +1,301 @@
+//! The microkernels: a small block of C kept in registers, and the table of them for each level.
+//! Each has a safe portable twin. They check lengths and know nothing of blocking.
+
+use crate::Scalar;
+use crate::kernel::cpu::Cpu;
+use std::any::Any;
+
+/// The largest block of C any microkernel holds: 3 registers of 16 by 8.
+pub(super) const MAX_TILE: usize = 3 * 16 * 8;
+
+/// C (rows × cols, a column every `c_step`) = or += A·B. A's rows are contiguous, a column
+/// every `a_step`; B has any strides.
+pub(super) struct Tile<'a, T> {
+    pub rows: usize,
+    pub cols: usize,
+    pub k: usize,
+    pub a: &'a [T],
+    pub a_step: usize,
+    pub b: &'a [T],
+    pub b_row: usize,
+    pub b_col: usize,
+    pub c_step: usize,
+    pub add: bool,
+}
+
+/// `rows` × `cols` dot products of contiguous vectors of length k: a row of A every `a_step`, a
+/// column of B every `b_step`.
+pub(super) struct Dots<'a, T> {
+    pub rows: usize,
+    pub cols: usize,
+    pub k: usize,
+    pub a: &'a [T],
+    pub a_step: usize,
+    pub b: &'a [T],
+    pub b_step: usize,
+}
+
+/// Dot product (i, j) is element `[j][i]`; at most 4 rows and 6 columns.
+pub(super) type DotBlock<T> = [[T; 4]; 6];
+
+type TileFn<T> = unsafe fn(&Tile<T>, &mut [T]);
+type DotsFn<T> = unsafe fn(&Dots<T>, &mut DotBlock<T>);
+
+/// The microkernels of one level, each indexed by (registers of rows − 1, columns − 1), and for
+/// dot products by (rows − 1, columns − 1).
+pub(super) struct Kernels<T: 'static> {
+    /// Numbers in a register.
+    pub lanes: usize,
+    tile: &'static [&'static [TileFn<T>]],
+    dots: &'static [&'static [DotsFn<T>]],
+}
+
+/// `table!(f, V; 1 2; [1 2 3])`: rows of `f::<V, m, n>`.
+macro_rules! table {
+    ($f:ident, $V:ty; $($m:literal)*; $n:tt) => { &[$(table!(@ $f, $V, $m, $n)),*] };
+    (@ $f:ident, $V:ty, $m:literal, [$($n:literal)*]) => { &[$($f::<$V, $m, $n>),*] };
+}
+
+impl<T: Scalar> Kernels<T> {
+    /// The table of the level to run at.
+    pub(super) fn get() -> &'static Kernels<T> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let tables: [&'static dyn Any; 2] = match Cpu::get() {
+                Cpu::Avx512 => [&x86::AVX512_F32, &x86::AVX512_F64],
+                Cpu::Avx2Fma => [&x86::AVX2_F32, &x86::AVX2_F64],
+                Cpu::Portable => [&(), &()],
+            };
+            if let Some(table) = tables.into_iter().find_map(|t| t.downcast_ref()) {
+                return table;
+            }
+        }
+        const {
+            &Kernels {
+                lanes: LANES,
+                tile: table!(tile, T; 1 2; [1 2 3 4]),
+                dots: table!(dots, T; 1 2 3 4; [1 2 3 4]),
+            }
+        }
+    }
+
+    /// The most registers of rows, and columns, of a tile.
+    pub(super) fn tile_extents(&self) -> (usize, usize) {
+        (self.tile.len(), self.tile[0].len())
+    }
+
+    /// The most rows and columns of dot products.
+    pub(super) fn dots_extents(&self) -> (usize, usize) {
+        (self.dots.len(), self.dots[0].len())
+    }
+
+    /// Runs the tile kernel for these extents.
+    #[inline]
+    pub(super) fn tile(&self, t: &Tile<T>, c: &mut [T]) {
+        let (last_row, last_col, last_k) = (t.rows - 1, t.cols - 1, t.k - 1);
+        assert!(last_row + last_k * t.a_step < t.a.len());
+        assert!(last_k * t.b_row + last_col * t.b_col < t.b.len());
+        assert!(last_row + last_col * t.c_step < c.len());
+        // SAFETY: the lengths were checked, the index makes M = ⌈rows / lanes⌉ and N = cols, and
+        // `get` gave a table that the machine can run.
+        unsafe { self.tile[last_row / self.lanes][last_col](t, c) }
+    }
+
+    /// Runs the dot product kernel for these extents.
+    #[inline]
+    pub(super) fn dots(&self, d: &Dots<T>, out: &mut DotBlock<T>) {
+        assert!((d.rows - 1) * d.a_step + d.k <= d.a.len());
+        assert!((d.cols - 1) * d.b_step + d.k <= d.b.len());
+        // SAFETY: as above, with R = rows and N = cols.
+        unsafe { self.dots[d.rows - 1][d.cols - 1](d, out) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::super::simd::Simd;
+    use super::{DotBlock, Dots, Kernels, Tile};
+    use core::arch::x86_64::*;
+
+    /// # Safety
+    /// The instructions of `V`; (M − 1)·LANES < rows ≤ M·LANES, N = cols, and slices as long as
+    /// [`Kernels::tile`] checks.
+    #[inline(always)]
+    unsafe fn tile<V: Simd, const M: usize, const N: usize>(t: &Tile<V::T>, c: &mut [V::T]) {
+        // SAFETY: full registers lie inside `rows`, the last one is masked to it, and steps run
+        // to the last k, row and column only, which the caller has checked. Pointers move past
+        // the last element only by `wrapping_add`.
+        unsafe {
+            let last = V::first(t.rows - (M - 1) * V::LANES);
+            let mut acc = [[V::zero(); M]; N];
+            let (mut a, mut b) = (t.a.as_ptr(), t.b.as_ptr());
+            let (a_step, b_row, b_col) = (t.a_step, t.b_row, t.b_col);
+            for _ in 0..t.k {
+                let mut col = [V::zero(); M];
+                for (i, v) in col[..M - 1].iter_mut().enumerate() {
+                    *v = V::load(a.add(i * V::LANES));
+                }
+                col[M - 1] = V::load_first(a.add((M - 1) * V::LANES), last);
+                for (j, acc) in acc.iter_mut().enumerate() {
+                    let x = V::splat(*b.add(j * b_col));
+                    for (acc, v) in acc.iter_mut().zip(col) {
+                        *acc = v.mul_add(x, *acc);
+                    }
+                }
+                a = a.wrapping_add(a_step);
+                b = b.wrapping_add(b_row);
+            }
+            for (j, acc) in acc.into_iter().enumerate() {
+                let c = c.as_mut_ptr().add(j * t.c_step);
+                for (i, mut v) in acc.into_iter().enumerate() {
+                    let c = c.add(i * V::LANES);
+                    if i < M - 1 {
+                        if t.add {
+                            v = V::load(c).add(v);
+                        }
+                        v.store(c);
+                    } else {
+                        if t.add {
+                            v = V::load_first(c, last).add(v);
+                        }
+                        v.store_first(c, last);
+                    }
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// The instructions of `V`, R = rows, N = cols, slices as [`Kernels::dots`] checks.
+    #[inline(always)]
+    unsafe fn dots<V: Simd, const R: usize, const N: usize>(
+        d: &Dots<V::T>,
+        out: &mut DotBlock<V::T>,
+    ) {
+        // SAFETY: registers start below k and the last one is masked to it.
+        unsafe {
+            let (a, b) = (d.a.as_ptr(), d.b.as_ptr());
+            let mut acc = [[V::zero(); R]; N];
+            let full = d.k / V::LANES * V::LANES;
+            let mut p = 0;
+            while p < full {
+                let mut col = [V::zero(); N];
+                for (j, v) in col.iter_mut().enumerate() {
+                    *v = V::load(b.add(j * d.b_step + p));
+                }
+                for i in 0..R {
+                    let row = V::load(a.add(i * d.a_step + p));
+                    for j in 0..N {
+                        acc[j][i] = row.mul_add(col[j], acc[j][i]);
+                    }
+                }
+                p += V::LANES;
+            }
+            if p < d.k {
+                let rest = V::first(d.k - p);
+                for i in 0..R {
+                    let row = V::load_first(a.add(i * d.a_step + p), rest);
+                    for j in 0..N {
+                        let col = V::load_first(b.add(j * d.b_step + p), rest);
+                        acc[j][i] = row.mul_add(col, acc[j][i]);
+                    }
+                }
+            }
+            for j in 0..N {
+                for i in 0..R {
+                    out[j][i] = acc[j][i].sum();
+                }
+            }
+        }
+    }
+
+    /// The kernels compiled for a level, and their tables for both scalars.
+    macro_rules! level {
+        ($features:literal, $tile:ident, $dots:ident, $m:tt, $n:tt, $r:tt, $c:tt,
+         $($TABLE:ident: $V:ty),*) => {
+            /// # Safety
+            /// As [`tile`].
+            #[target_feature(enable = $features)]
+            unsafe fn $tile<V: Simd, const M: usize, const N: usize>(
+                t: &Tile<V::T>,
+                c: &mut [V::T],
+            ) {
+                // SAFETY: the caller's.
+                unsafe { tile::<V, M, N>(t, c) }
+            }
+            /// # Safety
+            /// As [`dots`].
+            #[target_feature(enable = $features)]
+            unsafe fn $dots<V: Simd, const R: usize, const N: usize>(
+                d: &Dots<V::T>,
+                out: &mut DotBlock<V::T>,
+            ) {
+                // SAFETY: the caller's.
+                unsafe { dots::<V, R, N>(d, out) }
+            }
+            $(pub(super) static $TABLE: Kernels<<$V as Simd>::T> = Kernels {
+                lanes: <$V>::LANES,
+                tile: level!(@ $tile, $V, $m, $n),
+                dots: level!(@ $dots, $V, $r, $c),
+            };)*
+        };
+        (@ $f:ident, $V:ty, [$($m:literal)*], $n:tt) => { table!($f, $V; $($m)*; $n) };
+    }
+    level!(
+        "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma",
+        tile_avx512, dots_avx512, [1 2 3], [1 2 3 4 5 6 7 8], [1 2 3 4], [1 2 3 4 5 6],
+        AVX512_F32: __m512, AVX512_F64: __m512d
+    );
+    level!(
+        "avx2,fma",
+        tile_avx2, dots_avx2, [1 2 3], [1 2 3 4], [1 2 3], [1 2 3 4],
+        AVX2_F32: __m256, AVX2_F64: __m256d
+    );
+}
+
+/// The lanes of the portable twins: one SSE or NEON register of f32, two of f64.
+const LANES: usize = 4;
+
+/// The twin of the tile kernels.
+fn tile<T: Scalar, const M: usize, const N: usize>(t: &Tile<T>, c: &mut [T]) {
+    let mut acc = [[[T::zero(); LANES]; M]; N];
+    for p in 0..t.k {
+        let a = &t.a[p * t.a_step..][..t.rows];
+        let mut col = [[T::zero(); LANES]; M];
+        col.as_flattened_mut()[..t.rows].copy_from_slice(a);
+        for (j, acc) in acc.iter_mut().enumerate() {
+            let x = t.b[p * t.b_row + j * t.b_col];
+            for (acc, v) in acc.as_flattened_mut().iter_mut().zip(col.as_flattened()) {
+                *acc += *v * x;
+            }
+        }
+    }
+    for (j, acc) in acc.iter().enumerate() {
+        let c = &mut c[j * t.c_step..][..t.rows];
+        for (c, &v) in c.iter_mut().zip(acc.as_flattened()) {
+            *c = if t.add { *c + v } else { v };
+        }
+    }
+}
+
+/// The twin of the dot product kernels.
+fn dots<T: Scalar, const R: usize, const N: usize>(d: &Dots<T>, out: &mut DotBlock<T>) {
+    for (j, out) in out[..N].iter_mut().enumerate() {
+        let b = &d.b[j * d.b_step..][..d.k];
+        for (i, out) in out[..R].iter_mut().enumerate() {
+            let a = &d.a[i * d.a_step..][..d.k];
+            let (a, a_rest) = a.as_chunks::<LANES>();
+            let (b, b_rest) = b.as_chunks::<LANES>();
+            let mut acc = [T::zero(); LANES];
+            for (a, b) in a.iter().zip(b) {
+                for (acc, (&a, &b)) in acc.iter_mut().zip(a.iter().zip(b)) {
+                    *acc += a * b;
+                }
+            }
+            for (acc, (&a, &b)) in acc.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+                *acc += a * b;
+            }
+            *out = acc[0] + acc[2] + (acc[1] + acc[3]);
+        }
+    }
+}
