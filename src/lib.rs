@@ -1,28 +1,31 @@
 //! tour
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
+
 pub mod error;
-#[allow(unsafe_code)]
-mod kernel;
 pub mod scalar;
 pub mod shape;
 pub mod tensor;
 
-pub mod io;
+#[allow(unsafe_code)]
+mod kernel;
+pub mod tape;
 
-pub mod data;
-pub use error::{Error, ErrorKind, Result};
-pub use plan::{Passes, Report};
-pub use run::{Fetches, Session, Source};
-pub use kernel::rng::Philox;
-pub use scalar::{DType, Element, Index, Scalar};
-pub use shape::{ANY, Axes, MAX_RANK, Shape};
-pub use tensor::{Tensor, TensorView};
 mod grad;
 mod plan;
 mod run;
-pub mod tape;
-pub use tape::op::{AnyExpr, Span, Spans};
-pub use tape::op::{Arg, Combine, Derivative, Out, Primitive, RowRule};
+
+pub mod data;
+pub mod io;
+
+pub use error::{Error, ErrorKind, Result};
+pub use kernel::rng::Philox;
+pub use plan::{Passes, Report};
+pub use run::{Fetches, Session, Source};
+pub use scalar::{DType, Element, Index, Scalar};
+pub use shape::{ANY, Axes, MAX_RANK, Shape};
+pub use tape::op::{AnyExpr, Arg, Combine, Derivative, Out, Primitive, RowRule, Span, Spans};
 pub use tape::{
     AsNode, Expr, Feed, Fetch, IndexExpr, NodeInfo, Operand, Placeholder, Scope, Tape, Var,
 };
+pub use tensor::{Tensor, TensorView};

@@ -227,15 +227,21 @@ impl<T: Element> Tensor<T> {
         DVectorView::from_slice(&self.data, self.data.len())
     }
 
-    /// Becomes a copy of the view; the memory is reused if the length fits.
-    pub(crate) fn copy_from(&mut self, view: TensorView<'_, T>) -> Result<()> {
-        if self.data.len() != view.data.len() {
-            self.data = reserve(view.data.len())?;
-            self.data.extend_from_slice(view.data);
-        } else {
-            self.data.copy_from_slice(view.data);
+    /// Takes this shape; the memory is kept if the length fits. The contents are stale.
+    pub(crate) fn resize_for(&mut self, shape: Shape) -> Result<&mut [T]> {
+        let n = checked_len(&shape)?;
+        if self.data.len() != n {
+            self.data.clear();
+            self.data.try_reserve_exact(n).map_err(|_| no_memory(n))?;
+            self.data.resize(n, T::default());
         }
-        self.shape = view.shape;
+        self.shape = shape;
+        Ok(&mut self.data)
+    }
+
+    /// Becomes a copy of the view; the memory is kept if the length fits.
+    pub(crate) fn copy_from(&mut self, view: TensorView<'_, T>) -> Result<()> {
+        self.resize_for(view.shape)?.copy_from_slice(view.data);
         Ok(())
     }
 }

@@ -1,11 +1,11 @@
 //! NUMBERS: loops on slices. No graph, no allocation in a running step; the only folder with
 //! `unsafe`. Every kernel has a safe generic twin that tests and Miri compare it with.
 pub(crate) mod arena;
+pub(crate) mod copy;
 pub(crate) mod cpu;
 pub(crate) mod gemm;
+pub(crate) mod index;
 pub(crate) mod map;
 pub(crate) mod reduce;
-pub(crate) mod copy;
-pub(crate) mod index;
 
 pub mod rng;

@@ -83,6 +83,8 @@ impl<T: Scalar> Primitive<T> for View {
 
     fn is_view(&self) -> bool {
         true
+    }
+
     fn reads(&self, i: usize) -> bool {
         i == 0
     }
