@@ -339,7 +339,7 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// use gradtape::{Session, Tape, Tensor};
     /// let tape = Tape::<f64>::new();
     /// let x = tape.constant(Tensor::vector(vec![1.0, 2.0, 3.0]));
-    /// let y = Session::new(&tape)?.run(x.flip(&[0]), [])?;
+    /// let y = Session::new(&tape)?.run(x.flip(&[0]), &[])?;
     /// assert_eq!(y.as_slice(), [3.0, 2.0, 1.0]);
     /// # Ok::<(), gradtape::Error>(())
     /// ```
