@@ -7,7 +7,6 @@ use super::report::Report;
 use super::{Code, EffectStep, FetchFrom, Instruction, Layout, Operand, Passes, Place, Plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::scalar::{DType, Index, Scalar};
-use crate::tape::op::Op;
 use crate::tape::{Graph, NodeId};
 use crate::tensor::Tensor;
 use std::collections::{BTreeMap, HashMap};

@@ -4,6 +4,7 @@ mod expr;
 mod graph;
 mod handle;
 pub mod op;
+mod show;
 
 pub use expr::{Expr, IndexExpr, Operand};
 pub use graph::NodeInfo;

@@ -4,6 +4,7 @@
 mod arg;
 mod broadcast;
 mod broadcast_to;
+mod cast;
 mod concat;
 mod cumsum;
 mod effect;
@@ -35,6 +36,7 @@ pub use arg::{ArgReduce, Extremum};
 pub(crate) use broadcast::broadcast_strides;
 pub use broadcast::{BroadcastLike, Size, SumToLike};
 pub use broadcast_to::BroadcastTo;
+pub use cast::Cast;
 pub use concat::{AnyExpr, Concat, ConcatPart};
 pub use cumsum::{Cumsum, Cumulate};
 pub use effect::{Effect, Rule, Step};
@@ -332,6 +334,8 @@ macro_rules! ops {
 }
 
 ops! {
+    /// From indices to numbers.
+    Cast(Cast),
     /// Placeholders, variables, constants, literals.
     Leaf(Leaf<T>),
     /// A row of the elementwise table.
