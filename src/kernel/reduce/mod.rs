@@ -189,7 +189,7 @@ multiversion! {
             return x.iter().fold(f.unit(), |a, &x| f.join(a, f.lift(x)));
         }
         let mut acc = [f.unit(); WIDTH];
-        // Four registers are joined before they meet the accumulators, as those wait for each other.
+        // Four are joined before they meet an accumulator, whose additions wait for each other.
         let (fours, rest) = x.as_chunks::<{ 4 * WIDTH }>();
         for four in fours {
             for i in 0..WIDTH {
