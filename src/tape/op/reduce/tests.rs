@@ -9,7 +9,7 @@ use crate::{
 type E<'t> = Expr<'t, f64>;
 
 /// What the reference interpreter gets for `y`, with `x` fed to node 0.
-fn value<'t, F: Fetches<f64>>(tape: &'t Tape<f64>, y: F, x: &Tensor) -> Result<F::Output> {
+fn value<F: Fetches<f64>>(tape: &Tape<f64>, y: F, x: &Tensor) -> Result<F::Output> {
     Session::new(tape)?.interpret(y, &[E::of(tape, 0).feed(x)])
 }
 
