@@ -24,6 +24,7 @@ pub use plan::{Passes, Report};
 pub use run::{Fetches, Session, Source};
 pub use scalar::{DType, Element, Index, Scalar};
 pub use shape::{ANY, Axes, MAX_RANK, Shape};
+pub use tape::op::Cumulate;
 pub use tape::op::{AnyExpr, Arg, Combine, Derivative, Out, Primitive, RowRule, Span, Spans};
 pub use tape::{
     AsNode, Expr, Feed, Fetch, IndexExpr, NodeInfo, Operand, Placeholder, Scope, Tape, Var,

@@ -114,9 +114,7 @@ fn fold<T: Scalar, F: Fold<T>>(f: F, shape: &Shape, axes: Axes, x: &[T], y: &mut
     }
     for (k, y) in y.chunks_exact_mut(loops.lanes).enumerate() {
         for (block, y) in y.chunks_mut(LANES).enumerate() {
-            y.fill(f.unit());
-            let x = &x[loops.kept.at(k) + block * LANES..];
-            fold_rows(f, x, &loops.folded, 0, loops.folded.len(), y);
+            fold_lanes(f, &x[loops.kept.at(k) + block * LANES..], &loops.folded, y);
         }
     }
 }
@@ -137,6 +135,31 @@ fn fold_run<T: Scalar, F: Fold<T>>(f: F, x: &[T]) -> T {
     }
     let (left, right) = x.split_at((x.len() / 2).next_multiple_of(WIDTH));
     f.join(fold_run(f, left), fold_run(f, right))
+}
+
+/// All rows, each `y.len()` long and contiguous.
+fn fold_lanes<T: Scalar, F: Fold<T>>(f: F, x: &[T], rows: &Dims, y: &mut [T]) {
+    y.fill(f.unit());
+    let (lanes, n) = (y.len(), rows.len());
+    // Narrow rows that follow each other are joined as fewer, wider rows.
+    let mut abreast = 1 << (LANES / lanes).ilog2();
+    if lanes >= WIDTH || rows.rank != 1 || rows.dims[0].1 != lanes || n < 2 * abreast {
+        return fold_rows(f, x, rows, 0, n, y);
+    }
+    let mut wide = Dims::default();
+    wide.push(n / abreast, lanes * abreast);
+    fold_rows(f, x, rows, n / abreast * abreast, n, y);
+    let acc = &mut [f.unit(); LANES][..lanes * abreast];
+    fold_rows(f, x, &wide, 0, n / abreast, acc);
+    while abreast > 1 {
+        abreast /= 2;
+        for i in 0..lanes * abreast {
+            acc[i] = f.join(acc[i], acc[i + lanes * abreast]);
+        }
+    }
+    for (y, &a) in y.iter_mut().zip(&*acc) {
+        *y = f.join(*y, a);
+    }
 }
 
 /// Joins the rows `from..to` (each `acc.len()` long and contiguous) into `acc`.
@@ -166,15 +189,25 @@ multiversion! {
             return x.iter().fold(f.unit(), |a, &x| f.join(a, f.lift(x)));
         }
         let mut acc = [f.unit(); WIDTH];
-        let (chunks, tail) = x.as_chunks::<WIDTH>();
-        for chunk in chunks {
-            for (a, &x) in acc.iter_mut().zip(chunk) {
-                *a = f.join(*a, f.lift(x));
+        // Four are joined before they meet an accumulator, whose additions wait for each other.
+        let (fours, rest) = x.as_chunks::<{ 4 * WIDTH }>();
+        for four in fours {
+            for i in 0..WIDTH {
+                let ab = f.join(f.lift(four[i]), f.lift(four[i + WIDTH]));
+                let cd = f.join(f.lift(four[i + 2 * WIDTH]), f.lift(four[i + 3 * WIDTH]));
+                acc[i] = f.join(acc[i], f.join(ab, cd));
             }
         }
-        for (a, &x) in acc.iter_mut().zip(tail) {
+        let (ones, rest) = rest.as_chunks::<WIDTH>();
+        for one in ones {
+            for i in 0..WIDTH {
+                acc[i] = f.join(acc[i], f.lift(one[i]));
+            }
+        }
+        for (a, &x) in acc.iter_mut().zip(rest) {
             *a = f.join(*a, f.lift(x));
         }
+        // A `while`, as this is faster rolled: unrolled, LLVM shuffles single lanes about.
         let mut width = WIDTH / 2;
         while width > 0 {
             for i in 0..width {

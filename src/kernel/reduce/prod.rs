@@ -45,8 +45,26 @@ impl<T: Scalar, const C: usize> Products<'_, T, C> {
         let Loops { lanes, run, kept, folded } = &self.loops;
         for lane in 0..*lanes {
             for k in 0..kept.len() {
-                self.without_each(lane + kept.at(k), 0, run * folded.len(), one, y);
+                let (base, n) = (lane + kept.at(k), run * folded.len());
+                match self.v {
+                    [] => self.gradient(base, n, y),
+                    _ => self.without_each(base, 0, n, one, y),
+                }
             }
+        }
+    }
+
+    /// Order 0 needs no halving: y holds the products of what comes before, times what comes after.
+    fn gradient(&self, base: usize, n: usize, y: &mut [T]) {
+        let mut before = T::one();
+        for at in (0..n).map(|i| self.at(base, i)) {
+            y[at] = before;
+            before *= self.x[at];
+        }
+        let mut after = T::one();
+        for at in (0..n).rev().map(|i| self.at(base, i)) {
+            y[at] *= after;
+            after *= self.x[at];
         }
     }
 

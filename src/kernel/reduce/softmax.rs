@@ -2,7 +2,7 @@
 //! any size stay finite. A row that holds NaN, +∞, or nothing but −∞ has a softmax of NaN, as in
 //! PyTorch and JAX; its log-sum-exp is NaN, +∞, or −∞.
 
-use super::{Dims, LANES, Max, ROWS, Sum, around, fold_rows, fold_run};
+use super::{Dims, LANES, Max, ROWS, Sum, around, fold_lanes, fold_run};
 use crate::kernel::map::each2;
 use crate::scalar::Scalar;
 use crate::shape::Shape;
@@ -109,8 +109,7 @@ impl Block {
         } else {
             let mut rows = Dims::default();
             rows.push(self.n, self.stride);
-            let top = &mut top[..self.width];
-            fold_rows(Max, &x[self.start..], &rows, 0, self.n, top);
+            fold_lanes(Max, &x[self.start..], &rows, &mut top[..self.width]);
         }
         self.spread(top)
     }

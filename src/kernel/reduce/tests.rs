@@ -4,7 +4,7 @@ use super::*;
 use crate::kernel::cpu::Cpu;
 use crate::{Index, Tensor};
 
-const SHAPES: [&[usize]; 18] = [
+const SHAPES: [&[usize]; 20] = [
     &[],
     &[1],
     &[5],
@@ -16,6 +16,8 @@ const SHAPES: [&[usize]; 18] = [
     &[300, 2],
     &[2, 300],
     &[1, 70],
+    &[5, 1000],
+    &[3, 170, 2],
     &[257, 5],
     &[3, 4, 5],
     &[2, 1, 3],

@@ -100,7 +100,8 @@ macro_rules! reductions {
         /// let tape = Tape::<f64>::new();
         /// let x = tape.constant(Tensor::from_rows([2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?);
         /// assert_eq!(x.mean_keep(&[-1]).shape(), [2, 1].into());
-        /// let (sums, max) = Session::new(&tape)?.run((x.sum_axes(&[0]), x.max()), &[])?;
+        /// let (sums, max) = (x.sum_axes(&[0]), x.max());
+        /// let (sums, max) = Session::new(&tape)?.run((sums, max), &[])?;
         /// assert_eq!((sums.as_slice(), max.item()?), (&[5.0, 7.0, 9.0][..], 6.0));
         /// # Ok::<(), gradtape::Error>(())
         /// ```

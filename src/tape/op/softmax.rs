@@ -11,11 +11,22 @@ use crate::tape::Expr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Softmax {
     /// exp(x) / Σ exp(x)
-    Softmax { axis: u8 },
+    Softmax {
+        /// The axis of the sum.
+        axis: u8,
+    },
     /// x − ln Σ exp(x)
-    LogSoftmax { axis: u8 },
-    /// ln Σ exp(x); the axis stays with extent 1 if asked to.
-    LogSumExp { axis: u8, keep: bool },
+    LogSoftmax {
+        /// The axis of the sum.
+        axis: u8,
+    },
+    /// ln Σ exp(x)
+    LogSumExp {
+        /// The axis of the sum.
+        axis: u8,
+        /// Whether the axis stays, with extent 1.
+        keep: bool,
+    },
 }
 
 impl Softmax {

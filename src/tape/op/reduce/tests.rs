@@ -1,61 +1,20 @@
 //! The reductions, softmax and running sums as recorded: values by hand, derivatives of first and
 //! second order by central differences, batches that are unknown while recording.
 
-use crate::tape::op::{Arg, Cumulate, Leaf, Op, Out};
-use crate::tape::{Expr, NodeId};
-use crate::{ANY, Combine, DType, ErrorKind, Index, Result, RowRule, Shape, Tape, Tensor};
+use crate::{
+    ANY, AsNode, Combine, Cumulate, ErrorKind, Expr, Fetches, Result, RowRule, Session, Shape,
+    Tape, Tensor,
+};
 
 type E<'t> = Expr<'t, f64>;
 
-/// A value of a node.
-enum Value {
-    Float(Tensor<f64>),
-    Index(Tensor<Index>),
-}
-
-/// Evaluates `y` node by node, with `x` fed to every placeholder.
-fn value(y: E<'_>, x: &Tensor) -> Result<Value> {
-    let id = y.tape().resolve(crate::AsNode::node(y))?;
-    let graph = y.tape().snapshot();
-    let mut values: Vec<Value> = vec![];
-    for id in 0..=id {
-        let node = graph.node(id);
-        if let Op::Leaf(Leaf::Placeholder { .. }) = node.op {
-            values.push(Value::Float(x.clone()));
-            continue;
-        }
-        let args: Vec<Arg<'_, f64>> = node
-            .inputs
-            .iter()
-            .map(|&i: &NodeId| match &values[i as usize] {
-                Value::Float(t) => Arg::Float(t.view()),
-                Value::Index(t) => Arg::Index(t.view()),
-            })
-            .collect();
-        let op = node.op.primitive();
-        let shape = op.shape(&args.iter().map(|a| a.shape()).collect::<Vec<_>>())?;
-        assert!(node.shape.accepts(&shape), "{}: {} for {shape}", op.name(), node.shape);
-        values.push(match node.dtype {
-            DType::Float => {
-                let mut y = Tensor::full(shape, f64::NAN)?;
-                op.forward(&args, Out::Float(shape, y.as_mut_slice()), &mut [])?;
-                Value::Float(y)
-            }
-            DType::Index => {
-                let mut y = Tensor::full(shape, Index::MAX)?;
-                op.forward(&args, Out::Index(shape, y.as_mut_slice()), &mut [])?;
-                Value::Index(y)
-            }
-        });
-    }
-    Ok(values.pop().unwrap())
+/// What the reference interpreter gets for `y`, with `x` fed to node 0.
+fn value<F: Fetches<f64>>(tape: &Tape<f64>, y: F, x: &Tensor) -> Result<F::Output> {
+    Session::new(tape)?.interpret(y, &[E::of(tape, 0).feed(x)])
 }
 
 fn float(y: E<'_>, x: &Tensor) -> Tensor {
-    match value(y, x).unwrap() {
-        Value::Float(t) => t,
-        Value::Index(_) => panic!("expected floats"),
-    }
+    value(y.tape(), y, x).unwrap()
 }
 
 /// Numbers in [-1, 1) without a pattern.
@@ -194,10 +153,7 @@ fn values_are_those_of_the_definition() {
     for (y, want) in
         [(x.argmax(1), &[2, 2][..]), (x.argmin(-1), &[0, 0]), (x.argmax(0), &[0, 1, 0])]
     {
-        match value(y.as_node_expr(), &fed).unwrap() {
-            Value::Index(got) => assert_eq!(got.as_slice(), want),
-            Value::Float(_) => panic!("expected indices"),
-        }
+        assert_eq!(value(&tape, y, &fed).unwrap().as_slice(), want);
     }
 }
 
@@ -245,9 +201,12 @@ fn empty_batches() {
     let gradient = tape.gradient(x.square().sum(), &[x]).unwrap()[0];
     assert_eq!(float(gradient, &none).shape(), [0, 2].into());
     // What recording could not know is refused when shapes are fed.
-    for y in [x.max_axes(&[0]), x.min(), x.argmax(0).as_node_expr()] {
-        let err = value(y, &none).err().map(|e| e.message().to_string()).unwrap_or_default();
-        assert!(err.starts_with("[0, 2]: expected "), "{err}");
+    for (err, want) in [
+        (value(&tape, x.max_axes(&[0]), &none).unwrap_err(), "max: [0, 2]: expected at least one"),
+        (value(&tape, x.min(), &none).unwrap_err(), "min: [0, 2]: expected at least one"),
+        (value(&tape, x.argmax(0), &none).unwrap_err(), "argmax: [0, 2]: expected 1 to 2³²"),
+    ] {
+        assert!(err.message().starts_with(want), "{err}");
     }
 }
 
@@ -295,7 +254,7 @@ fn mistakes_name_the_op_and_the_shape() {
 fn batch_rules() {
     let rule = |y: E<'_>| {
         let graph = y.tape().snapshot();
-        let node = graph.node(crate::AsNode::node(y).id);
+        let node = graph.node(y.node().id);
         node.op.primitive().rows(&graph.input_shapes(node), &vec![true; node.inputs.len()])
     };
     let tape = Tape::<f64>::new();
