@@ -65,6 +65,26 @@ pub(crate) fn not_fed<T: Scalar>(graph: &Graph<T>, id: NodeId) -> Error {
     Error::new(ErrorKind::NotFed, text).at(node.at)
 }
 
+/// Two writers of one variable in one run have no order.
+fn refuse_two_writers<T: Scalar>(graph: &Graph<T>, program: &Program<T>) -> Result<()> {
+    let mut written: Vec<NodeId> = Vec::new();
+    for effect in &program.effects {
+        match effect {
+            EffectValue::Assign { variable, .. } => written.push(*variable),
+            EffectValue::Update { pairs, .. } => written.extend(pairs.iter().map(|p| p.0)),
+        }
+    }
+    written.sort_unstable();
+    match written.windows(2).find(|w| w[0] == w[1]) {
+        None => Ok(()),
+        Some(&[id, ..]) => {
+            let text = format!("{} is written twice in one run", graph.describe(id));
+            Err(Error::new(ErrorKind::Tape, text).at(graph.node(id).at))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
 /// Lowers the needed nodes to a program.
 pub(super) fn lower<T: Scalar>(
     graph: &Graph<T>,
@@ -164,6 +184,7 @@ pub(super) fn lower<T: Scalar>(
         values[id as usize] = Some(Fetched::Value(value));
     }
 
+    refuse_two_writers(graph, &program)?;
     for &id in fetches {
         program.fetches.push(match values[id as usize] {
             Some(Fetched::Value(value)) => Fetched::Value(value),

@@ -8,7 +8,7 @@ use super::{POISON, Tape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::{Axes, Shape};
-use crate::tensor::TensorView;
+use crate::tensor::{Tensor, TensorView};
 use std::ops;
 use std::panic::Location;
 
@@ -52,7 +52,8 @@ impl<T: Scalar> Clone for IndexExpr<'_, T> {
 
 impl<T: Scalar> Copy for IndexExpr<'_, T> {}
 
-/// What may stand beside an [`Expr`] in a formula: expressions, [`Var`], [`Placeholder`], numbers.
+/// What may stand beside an [`Expr`] in a formula: expressions, [`Var`], [`Placeholder`], numbers,
+/// and tensors, which become constants.
 pub trait Operand<'t, T: Scalar> {
     /// The operand as an expression of `tape`.
     #[track_caller]
@@ -79,6 +80,13 @@ macro_rules! operand {
 operand! {
     f32 => tape, x: tape.literal(f64::from(x)), f32;
     f64 => tape, x: tape.literal(x), f64;
+}
+
+impl<'t, T: Scalar> Operand<'t, T> for Tensor<T> {
+    #[track_caller]
+    fn on(self, tape: &'t Tape<T>) -> Expr<'t, T> {
+        tape.constant(self)
+    }
 }
 
 impl<'t, T: Scalar> Operand<'t, T> for i32 {

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result, bail};
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
-use op::{ById, Leaf, Op, Pass, Primitive, VariableInit, VjpRule};
+use op::{ById, Effect, Leaf, Op, Pass, Primitive, VariableInit, VjpRule};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::collections::hash_map::{Entry, HashMap};
@@ -225,6 +225,36 @@ impl<T: Scalar> Tape<T> {
         self.record(rule.into(), &inputs)
     }
 
+    /// Gives a variable a value when the result is fetched, after everything that a run reads: all
+    /// reads of a run see the values from before it. The result is the new value.
+    #[track_caller]
+    pub fn assign<'t>(
+        &'t self,
+        variable: impl Operand<'t, T>,
+        value: impl Operand<'t, T>,
+    ) -> Expr<'t, T> {
+        let (variable, value) = (variable.on(self), value.on(self));
+        if let Ok(id) = self.resolve(variable.node())
+            && id != POISON
+            && !self.graph.borrow().is_variable(id)
+        {
+            let text = format!("assign: expected a variable, got {}", variable.name());
+            return self.mistake(Error::new(ErrorKind::Tape, text).at(Location::caller()));
+        }
+        self.apply(Effect::Assign, &[variable, value])
+    }
+
+    /// Adds to a variable; see [`Tape::assign`].
+    #[track_caller]
+    pub fn assign_add<'t>(
+        &'t self,
+        variable: impl Operand<'t, T>,
+        value: impl Operand<'t, T>,
+    ) -> Expr<'t, T> {
+        let variable = variable.on(self);
+        self.assign(variable, variable + value)
+    }
+
     /// Names of nodes recorded while the result lives begin with `name/`. Scopes nest.
     ///
     /// ```
@@ -301,7 +331,7 @@ impl<T: Scalar> Tape<T> {
 
     #[track_caller]
     fn record(&self, op: Op<T>, inputs: &[NodeRef]) -> Expr<'_, T> {
-        let at = self.on_behalf_of.get().unwrap_or_else(Location::caller);
+        let at = self.on_behalf_of.get().unwrap_or(Location::caller());
         match self.try_record(op, inputs, at) {
             Ok(id) => Expr { tape: self, id },
             Err(Some(e)) => self.mistake(e.at(at)),

@@ -216,7 +216,7 @@ scalar_ops! {
     }; (y, ct) [ct * (y * (y.lit(1.0) - y))]; on [-3.0..3.0]
     /// log(1 + eᵃ), without overflow
     Softplus softplus (a) = {
-        (if a > T::lit(0.0) { a } else { a - a }) + (-a.abs()).exp().ln_1p()
+        (if a < T::lit(0.0) { T::lit(0.0) } else { a }) + (-a.abs()).exp().ln_1p()
     }; (y, ct) [ct * a.sigmoid()]; on [-3.0..3.0]
     /// max(a, 0); the subgradient at 0 is 0
     Relu relu (a) = if a <= T::lit(0.0) { T::lit(0.0) } else { a };
