@@ -15,6 +15,8 @@ mod permute;
 mod prod;
 mod reduce;
 pub(crate) mod scalar;
+#[cfg(test)]
+mod shape_tests;
 mod slice;
 mod softmax;
 mod strided;

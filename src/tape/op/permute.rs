@@ -85,8 +85,7 @@ impl<'t, T: Scalar> Expr<'t, T> {
         }
     }
 
-    /// The transpose: the last two axes exchanged, `(…, m, n) -> (…, n, m)`. Cost: one copy;
-    /// none before or after a product, which reads its factors either way.
+    /// The transpose: the last two axes exchanged, `(…, m, n) -> (…, n, m)`. Cost: one copy.
     ///
     /// ```
     /// use gradtape::{Tape, Tensor};

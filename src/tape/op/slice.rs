@@ -12,10 +12,12 @@ use std::ops::{Range, RangeFrom, RangeFull, RangeTo};
 /// negative numbers count from the end. Unlike Python's, it must lie within the axis.
 ///
 /// ```
-/// use gradtape::Span;
-/// let every_other = Span::ALL.by(2);
-/// let backwards_without_the_last = Span::from(..-1).by(1);
-/// assert_ne!(every_other, backwards_without_the_last);
+/// use gradtape::{Span, Tape, Tensor};
+/// let tape = Tape::<f64>::new();
+/// let x = tape.constant(Tensor::zeros([7])?);
+/// assert_eq!(x.slice([Span::from(..-2)]).shape(), [5].into());
+/// assert_eq!(x.slice([Span::new(1, -1).by(2)]).shape(), [3].into());
+/// # Ok::<(), gradtape::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Span {
@@ -27,6 +29,12 @@ pub struct Span {
 impl Span {
     /// The whole axis.
     pub const ALL: Span = Span { start: None, stop: None, step: 1 };
+
+    /// From `start` to before `stop`. For a stop that counts from the end this is better than a
+    /// range: the compiler's lints take `1..-1` for an empty loop.
+    pub fn new(start: isize, stop: isize) -> Span {
+        Span { start: Some(start), stop: Some(stop), step: 1 }
+    }
 
     /// Every `step`-th position. A negative step goes backwards: then `start` is the last position
     /// kept first, and without one the end of the axis.
@@ -287,9 +295,9 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// use gradtape::{ANY, Span, Tape};
     /// let tape = Tape::<f64>::new();
     /// let x = tape.placeholder("x", [ANY, 6, 4]);
-    /// assert_eq!(x.slice((.., 1..-1)).shape(), [ANY, 4, 4].into());
+    /// assert_eq!(x.slice((.., Span::new(1, -1))).shape(), [ANY, 4, 4].into());
     /// assert_eq!(x.slice((..10, .., Span::ALL.by(-2))).shape(), [10, 6, 2].into());
-    /// assert_eq!(x.slice([1..]).shape(), [ANY, 6, 4].into());
+    /// assert_eq!(x.slice((1..,)).shape(), [ANY, 6, 4].into());
     /// ```
     #[track_caller]
     pub fn slice(self, spans: impl Spans) -> Expr<'t, T> {
@@ -339,7 +347,8 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// use gradtape::{Session, Tape, Tensor};
     /// let tape = Tape::<f64>::new();
     /// let x = tape.constant(Tensor::vector(vec![1.0, 2.0, 3.0]));
-    /// let y = Session::new(&tape)?.run(x.flip(&[0]), &[])?;
+    /// let y = x.flip(&[0]);
+    /// let y = Session::new(&tape)?.run(y, &[])?;
     /// assert_eq!(y.as_slice(), [3.0, 2.0, 1.0]);
     /// # Ok::<(), gradtape::Error>(())
     /// ```

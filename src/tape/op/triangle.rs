@@ -65,7 +65,8 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// use gradtape::{Session, Tape, Tensor};
     /// let tape = Tape::<f64>::new();
     /// let ones = tape.constant(Tensor::full([3, 3], 1.0)?);
-    /// let causal = Session::new(&tape)?.run(ones.tril(0), &[])?;
+    /// let causal = ones.tril(0);
+    /// let causal = Session::new(&tape)?.run(causal, &[])?;
     /// let want = Tensor::from_rows([3, 3], &[1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0])?;
     /// assert_eq!(causal, want);
     /// # Ok::<(), gradtape::Error>(())
