@@ -248,7 +248,7 @@ mod x86 {
     );
     level!(
         "avx2,fma",
-        tile_avx2, dots_avx2, [1 2 3], [1 2 3 4], [1 2 3], [1 2 3 4],
+        tile_avx2, dots_avx2, [1 2], [1 2 3 4 5 6], [1 2 3], [1 2 3 4],
         AVX2_F32: __m256, AVX2_F64: __m256d
     );
 }
@@ -261,8 +261,15 @@ fn tile<T: Scalar, const M: usize, const N: usize>(t: &Tile<T>, c: &mut [T]) {
     let mut acc = [[[T::zero(); LANES]; M]; N];
     for p in 0..t.k {
         let a = &t.a[p * t.a_step..][..t.rows];
+        let (full, rest) = a.as_chunks();
         let mut col = [[T::zero(); LANES]; M];
-        col.as_flattened_mut()[..t.rows].copy_from_slice(a);
+        match full.first_chunk() {
+            Some(full) => col = *full,
+            None => {
+                col[..M - 1].copy_from_slice(full);
+                col[M - 1][..rest.len()].copy_from_slice(rest);
+            }
+        }
         for (j, acc) in acc.iter_mut().enumerate() {
             let x = t.b[p * t.b_row + j * t.b_col];
             for (acc, v) in acc.as_flattened_mut().iter_mut().zip(col.as_flattened()) {
