@@ -38,16 +38,35 @@ pub(super) struct Dots<'a, T> {
 /// Dot product (i, j) is element `[j][i]`; at most 4 rows and 6 columns.
 pub(super) type DotBlock<T> = [[T; 4]; 6];
 
+/// C = A·B for `lanes` products at once, product l one place after product l − 1 in all three;
+/// any strides between rows and columns.
+pub(super) struct Lanes<'a, T> {
+    pub lanes: usize,
+    pub rows: usize,
+    pub cols: usize,
+    pub k: usize,
+    pub a: &'a [T],
+    pub a_row: usize,
+    pub a_col: usize,
+    pub b: &'a [T],
+    pub b_row: usize,
+    pub b_col: usize,
+    pub c_row: usize,
+    pub c_col: usize,
+}
+
 type TileFn<T> = unsafe fn(&Tile<T>, &mut [T]);
 type DotsFn<T> = unsafe fn(&Dots<T>, &mut DotBlock<T>);
+type LanesFn<T> = unsafe fn(&Lanes<T>, &mut [T]);
 
-/// The microkernels of one level, each indexed by (registers of rows − 1, columns − 1), and for
-/// dot products by (rows − 1, columns − 1).
+/// The microkernels of one level: tiles indexed by (registers of rows − 1, columns − 1), the
+/// others by (rows − 1, columns − 1).
 pub(super) struct Kernels<T: 'static> {
     /// Numbers in a register.
     pub lanes: usize,
     tile: &'static [&'static [TileFn<T>]],
     dots: &'static [&'static [DotsFn<T>]],
+    batch: &'static [&'static [LanesFn<T>]],
 }
 
 /// `table!(f, V; 1 2; [1 2 3])`: rows of `f::<V, m, n>`.
@@ -75,6 +94,7 @@ impl<T: Scalar> Kernels<T> {
                 lanes: LANES,
                 tile: table!(tile, T; 1 2; [1 2 3 4]),
                 dots: table!(dots, T; 1 2 3 4; [1 2 3 4]),
+                batch: table!(batch, T; 1 2 3 4; [1 2 3 4]),
             }
         }
     }
@@ -82,6 +102,11 @@ impl<T: Scalar> Kernels<T> {
     /// The most registers of rows, and columns, of a tile.
     pub(super) fn tile_extents(&self) -> (usize, usize) {
         (self.tile.len(), self.tile[0].len())
+    }
+
+    /// The most rows and columns of one block of many products.
+    pub(super) fn batch_extents(&self) -> (usize, usize) {
+        (self.batch.len(), self.batch[0].len())
     }
 
     /// The most rows and columns of dot products.
@@ -109,12 +134,24 @@ impl<T: Scalar> Kernels<T> {
         // SAFETY: as above, with R = rows and N = cols.
         unsafe { self.dots[d.rows - 1][d.cols - 1](d, out) }
     }
+
+    /// Runs the kernel of many products for these extents.
+    #[inline]
+    pub(super) fn batch(&self, l: &Lanes<T>, c: &mut [T]) {
+        let (last_row, last_col, last_k) = (l.rows - 1, l.cols - 1, l.k - 1);
+        assert!((1..=self.lanes).contains(&l.lanes));
+        assert!(last_row * l.a_row + last_k * l.a_col + l.lanes <= l.a.len());
+        assert!(last_k * l.b_row + last_col * l.b_col + l.lanes <= l.b.len());
+        assert!(last_row * l.c_row + last_col * l.c_col + l.lanes <= c.len());
+        // SAFETY: as above, with R = rows and N = cols.
+        unsafe { self.batch[last_row][last_col](l, c) }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::super::simd::Simd;
-    use super::{DotBlock, Dots, Kernels, Tile};
+    use super::{DotBlock, Dots, Kernels, Lanes, Tile};
     use core::arch::x86_64::*;
 
     /// # Safety
@@ -209,9 +246,42 @@ mod x86 {
         }
     }
 
+    /// # Safety
+    /// The instructions of `V`, R = rows, N = cols, slices as [`Kernels::batch`] checks.
+    #[inline(always)]
+    unsafe fn batch<V: Simd, const R: usize, const N: usize>(l: &Lanes<V::T>, c: &mut [V::T]) {
+        // SAFETY: every register is masked to `lanes`, and rows, columns and terms stay below
+        // their extents; pointers move past the last term only by `wrapping_add`.
+        unsafe {
+            let mask = V::first(l.lanes);
+            let (mut a, mut b) = (l.a.as_ptr(), l.b.as_ptr());
+            let (a_row, a_col, b_row, b_col) = (l.a_row, l.a_col, l.b_row, l.b_col);
+            let mut acc = [[V::zero(); R]; N];
+            for _ in 0..l.k {
+                let mut col = [V::zero(); N];
+                for (j, v) in col.iter_mut().enumerate() {
+                    *v = V::load_first(b.add(j * b_col), mask);
+                }
+                for i in 0..R {
+                    let row = V::load_first(a.add(i * a_row), mask);
+                    for j in 0..N {
+                        acc[j][i] = row.mul_add(col[j], acc[j][i]);
+                    }
+                }
+                a = a.wrapping_add(a_col);
+                b = b.wrapping_add(b_row);
+            }
+            for (j, acc) in acc.into_iter().enumerate() {
+                for (i, v) in acc.into_iter().enumerate() {
+                    v.store_first(c.as_mut_ptr().add(i * l.c_row + j * l.c_col), mask);
+                }
+            }
+        }
+    }
+
     /// The kernels compiled for a level, and their tables for both scalars.
     macro_rules! level {
-        ($features:literal, $tile:ident, $dots:ident, $m:tt, $n:tt, $r:tt, $c:tt,
+        ($features:literal, $tile:ident, $dots:ident, $batch:ident, $m:tt, $n:tt, $r:tt, $c:tt,
          $($TABLE:ident: $V:ty),*) => {
             /// # Safety
             /// As [`tile`].
@@ -233,22 +303,33 @@ mod x86 {
                 // SAFETY: the caller's.
                 unsafe { dots::<V, R, N>(d, out) }
             }
+            /// # Safety
+            /// As [`batch`].
+            #[target_feature(enable = $features)]
+            unsafe fn $batch<V: Simd, const R: usize, const N: usize>(
+                l: &Lanes<V::T>,
+                c: &mut [V::T],
+            ) {
+                // SAFETY: the caller's.
+                unsafe { batch::<V, R, N>(l, c) }
+            }
             $(pub(super) static $TABLE: Kernels<<$V as Simd>::T> = Kernels {
                 lanes: <$V>::LANES,
                 tile: level!(@ $tile, $V, $m, $n),
                 dots: level!(@ $dots, $V, $r, $c),
+                batch: level!(@ $batch, $V, $r, $c),
             };)*
         };
         (@ $f:ident, $V:ty, [$($m:literal)*], $n:tt) => { table!($f, $V; $($m)*; $n) };
     }
     level!(
         "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma",
-        tile_avx512, dots_avx512, [1 2 3], [1 2 3 4 5 6 7 8], [1 2 3 4], [1 2 3 4 5 6],
+        tile_avx512, dots_avx512, batch_avx512, [1 2 3], [1 2 3 4 5 6 7 8], [1 2 3 4], [1 2 3 4 5 6],
         AVX512_F32: __m512, AVX512_F64: __m512d
     );
     level!(
         "avx2,fma",
-        tile_avx2, dots_avx2, [1 2 3], [1 2 3 4], [1 2 3], [1 2 3 4],
+        tile_avx2, dots_avx2, batch_avx2, [1 2], [1 2 3 4 5 6], [1 2 3], [1 2 3 4],
         AVX2_F32: __m256, AVX2_F64: __m256d
     );
 }
@@ -261,8 +342,15 @@ fn tile<T: Scalar, const M: usize, const N: usize>(t: &Tile<T>, c: &mut [T]) {
     let mut acc = [[[T::zero(); LANES]; M]; N];
     for p in 0..t.k {
         let a = &t.a[p * t.a_step..][..t.rows];
+        let (full, rest) = a.as_chunks();
         let mut col = [[T::zero(); LANES]; M];
-        col.as_flattened_mut()[..t.rows].copy_from_slice(a);
+        match full.first_chunk() {
+            Some(full) => col = *full,
+            None => {
+                col[..M - 1].copy_from_slice(full);
+                col[M - 1][..rest.len()].copy_from_slice(rest);
+            }
+        }
         for (j, acc) in acc.iter_mut().enumerate() {
             let x = t.b[p * t.b_row + j * t.b_col];
             for (acc, v) in acc.as_flattened_mut().iter_mut().zip(col.as_flattened()) {
@@ -296,6 +384,23 @@ fn dots<T: Scalar, const R: usize, const N: usize>(d: &Dots<T>, out: &mut DotBlo
                 *acc += a * b;
             }
             *out = acc[0] + acc[2] + (acc[1] + acc[3]);
+        }
+    }
+}
+
+/// The twin of the kernels of many products.
+fn batch<T: Scalar, const R: usize, const N: usize>(l: &Lanes<T>, c: &mut [T]) {
+    for i in 0..R {
+        for j in 0..N {
+            let mut acc = [T::zero(); LANES];
+            for p in 0..l.k {
+                let a = &l.a[i * l.a_row + p * l.a_col..][..l.lanes];
+                let b = &l.b[p * l.b_row + j * l.b_col..][..l.lanes];
+                for (acc, (&a, &b)) in acc.iter_mut().zip(a.iter().zip(b)) {
+                    *acc += a * b;
+                }
+            }
+            c[i * l.c_row + j * l.c_col..][..l.lanes].copy_from_slice(&acc[..l.lanes]);
         }
     }
 }

@@ -2,12 +2,15 @@
 //! packing buffers from the caller. Every element is summed in an order that depends on the path
 //! and k alone, so splitting C (never k) along a path leaves the bits as they are.
 
+mod batch;
 mod micro;
 mod pack;
 #[cfg(target_arch = "x86_64")]
 mod simd;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use batch::{BatchAxis, gemm_batched, gemm_batched_scratch};
 
 use crate::Scalar;
 use crate::kernel::cpu::multiversion;
@@ -75,6 +78,11 @@ impl<'a, T> MatMut<'a, T> {
     /// A column-major matrix.
     pub(crate) fn new(data: &'a mut [T], rows: usize, cols: usize) -> Self {
         MatMut { data, rows, cols, row_stride: 1, col_stride: rows }
+    }
+
+    /// The same matrix, from this place of the data on.
+    fn reborrow(&mut self, at: usize) -> MatMut<'_, T> {
+        MatMut { data: &mut self.data[at..], ..*self }
     }
 
     /// The transpose, in place.
@@ -167,7 +175,7 @@ impl Blocks {
         let mr = even(m, registers * kernels.lanes, kernels.lanes);
         let nr = even(n, cols, 1);
         let kc = even(k, 2048 / size_of::<T>(), 1);
-        Blocks { mr, nr, mc: even(m, 240, mr), kc, nc: even(n, 2048, nr) }
+        Blocks { mr, nr, mc: even(m, 240, mr), kc, nc: even(n, 1024, nr) }
     }
 
     /// The packing buffers of A and B.
@@ -331,7 +339,7 @@ fn contiguous<'a, T: Scalar>(src: MatRef<T>, out: &'a mut [T]) -> MatRef<'a, T> 
 
 /// Packing A pays from this many columns of C on, packing B from this many rows on.
 const PACK_A: usize = 64;
-const PACK_B: usize = 256;
+const PACK_B: usize = 1024;
 
 /// [`Path::Tiles`]: the blocked product of Goto and van de Geijn (2008).
 fn tiles<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch: &mut [T]) {

@@ -124,6 +124,80 @@ fn products_of_several_blocks() {
     });
 }
 
+/// [batch…, m, k] · [batch…, k, n] as column-major tensors, either broadcast along any batch axis.
+#[test]
+fn batches_are_single_products() {
+    let rounds = if cfg!(miri) { 4 } else { 150 };
+    Cpu::for_each(|cpu| {
+        let mut draw = Draw(5);
+        for _ in 0..rounds {
+            let [m, n, k] = [0; 3].map(|_| draw.below(7));
+            let (ta, tb) = (draw.below(2) == 1, draw.below(2) == 1);
+            let (mut a_len, mut b_len, mut c_len) = (1, 1, 1);
+            let axes: Vec<BatchAxis> = (0..draw.below(4))
+                .map(|_| {
+                    let extent = [1, 2, 3, 9, 20][draw.below(5)];
+                    let (in_a, in_b) = [(true, true), (true, false), (false, true)][draw.below(3)];
+                    let axis = BatchAxis {
+                        extent,
+                        a: if in_a { a_len } else { 0 },
+                        b: if in_b { b_len } else { 0 },
+                        c: c_len,
+                    };
+                    a_len *= if in_a { extent } else { 1 };
+                    b_len *= if in_b { extent } else { 1 };
+                    c_len *= extent;
+                    axis
+                })
+                .collect();
+            let strided = |data, rows, cols, flip: bool, stride| match flip {
+                true => MatRef {
+                    col_stride: stride * cols,
+                    row_stride: stride,
+                    ..MatRef::new(data, cols, rows)
+                }
+                .t(),
+                false => MatRef {
+                    col_stride: stride * rows,
+                    row_stride: stride,
+                    ..MatRef::new(data, rows, cols)
+                },
+            };
+            let (a_data, b_data) = (draw.vec::<f64>(a_len * m * k), draw.vec::<f64>(b_len * k * n));
+            let a = strided(&a_data, m, k, ta, a_len);
+            let b = strided(&b_data, k, n, tb, b_len);
+            let mut data = vec![f64::NAN; c_len * m * n];
+            let c = MatMut {
+                rows: m,
+                cols: n,
+                row_stride: c_len,
+                col_stride: c_len * m,
+                data: &mut data,
+            };
+            let mut scratch = vec![f64::NAN; gemm_batched_scratch::<f64>(&axes, m, n, k)];
+            gemm_batched(&axes, a, b, c, &mut scratch);
+            for l in 0..c_len {
+                let at = |stride: fn(&BatchAxis) -> usize| -> usize {
+                    axes.iter().map(|x| l / x.c % x.extent * stride(x)).sum()
+                };
+                let (a_at, b_at) = (at(|x| x.a), at(|x| x.b));
+                for j in 0..n {
+                    for i in 0..m {
+                        let term = |p| {
+                            a.data[a_at + i * a.row_stride + p * a.col_stride]
+                                * b.data[b_at + p * b.row_stride + j * b.col_stride]
+                        };
+                        let want: f64 = (0..k).map(term).sum();
+                        let got = data[l + c_len * (i + m * j)];
+                        let what = format!("{cpu:?} {axes:?} {m} {n} {k} {ta} {tb}");
+                        assert!((got - want).abs() < 1e-14, "{what}: {got}, not {want}");
+                    }
+                }
+            }
+        }
+    });
+}
+
 /// Rows of C computed apart by the same path have the bits of the whole product.
 #[test]
 fn tiles_do_not_show_in_the_bits() {

@@ -9,6 +9,7 @@ mod concat;
 mod cumsum;
 mod effect;
 mod leaf;
+mod matmul;
 mod pad;
 mod pass;
 mod permute;
@@ -43,6 +44,7 @@ pub use concat::{AnyExpr, Concat, ConcatPart};
 pub use cumsum::{Cumsum, Cumulate};
 pub use effect::{Effect, Rule, Step};
 pub use leaf::{Leaf, VariableInit};
+pub use matmul::{FoldedMatMul, MatMul};
 pub use pad::Pad;
 pub use pass::{Pass, VjpRule};
 pub use permute::Permute;
@@ -362,6 +364,10 @@ ops! {
     Softmax(Softmax),
     /// Broadcast to given extents.
     BroadcastTo(BroadcastTo),
+    /// Matrix products over the last two axes.
+    MatMul(MatMul),
+    /// Aᵀ·B with all axes but the last folded.
+    FoldedMatMul(FoldedMatMul),
     /// The axes in another order.
     Permute(Permute),
     /// A part along each axis.
