@@ -50,7 +50,11 @@ impl<T: Scalar> Tape<T> {
         targets: &[N],
     ) -> Result<Vec<Expr<'_, T>>> {
         let swept = self.scalar_sweep(loss, targets)?;
-        let zero = |target: &N| self.literal(0.0).broadcast_like(self.expr(target.node()));
+        let zero = |target: &N| {
+            let target = self.expr(target.node());
+            let zeros = || self.literal(0.0).broadcast_like(target);
+            self.on_behalf_of(target.node().id, zeros)
+        };
         Ok(swept.into_iter().zip(targets).map(|(ct, t)| ct.unwrap_or_else(|| zero(t))).collect())
     }
 
@@ -99,7 +103,8 @@ impl<T: Scalar> Tape<T> {
             );
             return Err(Error::new(ErrorKind::Gradient, text).at(node.at));
         }
-        self.vjp(loss, self.literal(1.0), targets)
+        let seed = self.on_behalf_of(id, || self.literal(1.0));
+        self.vjp(loss, seed, targets)
     }
 
     /// One sweep from `y` down. Cotangents are added up here, in the order in which users of a

@@ -36,10 +36,6 @@ impl<E: Element> Arena<E> {
         Ok(Arena { data, start, len })
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
     pub(crate) fn as_slice(&self) -> &[E] {
         &self.data[self.start..self.start + self.len]
     }

@@ -168,7 +168,7 @@ fn group<T: Scalar>(program: &Program<T>, order: &[ValueId], most: usize) -> Vec
         });
         for &g in joins.iter().skip(1) {
             let moved = std::mem::take(&mut groups[g].members);
-            moved.iter().for_each(|&m| drop(group_of.insert(m, target)));
+            group_of.extend(moved.iter().map(|&m| (m, target)));
             groups[target].members.extend(moved);
         }
         groups[target].members.push(id);
@@ -238,7 +238,7 @@ pub(super) fn compile<T: Scalar>(
 
     let mut last_read: HashMap<ValueId, usize> = HashMap::new();
     for (at, &id) in members.iter().enumerate() {
-        read_inputs(program.value(id)).iter().for_each(|&i| drop(last_read.insert(i, at)));
+        last_read.extend(read_inputs(program.value(id)).iter().map(|&i| (i, at)));
     }
     for (at, &id) in members.iter().enumerate() {
         let value = program.value(id);

@@ -6,7 +6,7 @@ use super::simplify::simplify;
 use crate::error::{Error, ErrorKind, Result};
 use crate::scalar::Scalar;
 use crate::shape::Shape;
-use crate::tape::op::{Effect, Leaf, Op, list};
+use crate::tape::op::{Effect, Leaf, Op, ScalarOp, list};
 use crate::tape::{Graph, NodeId};
 
 /// What the fetches need of a node.
@@ -63,6 +63,15 @@ pub(crate) fn not_fed<T: Scalar>(graph: &Graph<T>, id: NodeId) -> Error {
     let node = graph.node(id);
     let text = format!("{} {} was not fed", graph.describe(id), node.shape);
     Error::new(ErrorKind::NotFed, text).at(node.at)
+}
+
+/// The value, copied if it is a variable: another effect may write that first.
+fn before_writes<T: Scalar>(program: &mut Program<T>, id: ValueId) -> ValueId {
+    if !matches!(program.value(program.root(id)).def, Def::Variable(_)) {
+        return id;
+    }
+    let Value { shape, dtype, source, .. } = *program.value(id);
+    program.add(Value { def: Def::Op(ScalarOp::Id.into()), inputs: vec![id], shape, dtype, source })
 }
 
 /// Two writers of one variable in one run have no order.
@@ -152,6 +161,7 @@ pub(super) fn lower<T: Scalar>(
                 values[id as usize] = Some(match effect {
                     Effect::Assign => {
                         let value = of(&mut program, 1)?;
+                        let value = before_writes(&mut program, value);
                         let variable = node.inputs[0];
                         program.effects.push(EffectValue::Assign { variable, value });
                         Fetched::Value(value)
@@ -159,7 +169,8 @@ pub(super) fn lower<T: Scalar>(
                     Effect::Update(rule) => {
                         let mut pairs = Vec::with_capacity(node.inputs.len() / 2);
                         for i in (0..node.inputs.len()).step_by(2) {
-                            pairs.push((node.inputs[i], of(&mut program, i + 1)?));
+                            let gradient = of(&mut program, i + 1)?;
+                            pairs.push((node.inputs[i], before_writes(&mut program, gradient)));
                         }
                         let rule = rule.0.clone();
                         program.effects.push(EffectValue::Update { node: id, rule, pairs });

@@ -112,32 +112,24 @@ impl<T: Scalar> Executor<T> {
             match effect {
                 EffectStep::Assign { to, from } => {
                     let range = *to..*to + from.shape.len();
-                    if let Place::Variable(at) = from.place {
-                        let values = variables.values.as_mut_slice();
-                        values.copy_within(at..at + range.len(), *to);
-                    } else {
-                        let memory = Memory {
-                            plan: &self.plan,
-                            floats: self.floats.reader(),
-                            indices: self.indices.reader(),
-                            variables: &[],
-                            feeds,
-                        };
-                        let value = memory.arg(from).float();
-                        variables.values.as_mut_slice()[range.clone()].copy_from_slice(value);
-                    }
+                    // Never a variable itself: the plan has copied those.
+                    let memory = Memory {
+                        plan: &self.plan,
+                        floats: self.floats.reader(),
+                        indices: self.indices.reader(),
+                        variables: &[],
+                        feeds,
+                    };
+                    let value = memory.arg(from).float();
+                    variables.values.as_mut_slice()[range.clone()].copy_from_slice(value);
                     variables.mark(range);
                 }
                 EffectStep::Update { node, rule, gradients, copies, parameters } => {
                     for (from, to) in copies {
                         let (floats, [y]) = self.floats.open([*to..*to + from.shape.len()]);
-                        let memory = Memory {
-                            plan: &self.plan,
-                            floats,
-                            indices: self.indices.reader(),
-                            variables: variables.values.as_slice(),
-                            feeds,
-                        };
+                        let indices = self.indices.reader();
+                        let memory =
+                            Memory { plan: &self.plan, floats, indices, variables: &[], feeds };
                         y.copy_from_slice(memory.arg(from).float());
                     }
                     let n = gradients.len();

@@ -3,7 +3,7 @@
 
 use super::graph::{NodeId, NodeInfo};
 use super::handle::{AsNode, Feed, FeedValue, Placeholder, Var};
-use super::op::{BroadcastLike, Leaf, Op, Pass, Size, SumToLike, View};
+use super::op::{BroadcastLike, Pass, Size, SumToLike, View};
 use super::{POISON, Tape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::scalar::{DType, Index, Scalar};
@@ -167,17 +167,6 @@ impl<'t, T: Scalar> Expr<'t, T> {
     #[track_caller]
     pub fn lit(self, x: f64) -> Expr<'t, T> {
         self.tape.literal(x)
-    }
-
-    /// The number this is, if it is a literal.
-    pub(crate) fn as_literal(self) -> Option<f64> {
-        if self.id == POISON {
-            return None;
-        }
-        match self.tape.graph.borrow().node(self.id).op {
-            Op::Leaf(Leaf::Literal(bits)) => Some(f64::from_bits(bits)),
-            _ => None,
-        }
     }
 
     /// The same node as an index expression; a mistake if its value is not indices.

@@ -10,8 +10,15 @@ use std::hash::{Hash, Hasher};
 /// A node that computes nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Leaf<T: Scalar> {
-    /// Fed at each run. `serial` keeps two of the same shape apart.
-    Placeholder { shape: Shape, dtype: DType, serial: u32 },
+    /// Fed at each run.
+    Placeholder {
+        /// The declared shape; extents may be [`ANY`](crate::ANY).
+        shape: Shape,
+        /// What is fed.
+        dtype: DType,
+        /// Keeps two of the same shape apart.
+        serial: u32,
+    },
     /// Owned by sessions; survives runs.
     Variable(ById<VariableInit<T>>),
     /// A tensor that never changes.
