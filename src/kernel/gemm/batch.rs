@@ -3,7 +3,7 @@
 
 use super::micro::{Kernels, Lanes};
 use super::{MatMut, MatRef, even, gemm, gemm_scratch};
-use crate::Scalar;
+use crate::{MAX_RANK, Scalar};
 
 /// An axis over which products repeat: its extent and its stride in A, B and C; an operand that
 /// is the same all along has stride 0.
@@ -24,8 +24,8 @@ impl BatchAxis {
 }
 
 /// The axes with neighbors joined where memory allows, and how many are left.
-fn joined(axes: &[BatchAxis]) -> ([BatchAxis; crate::MAX_RANK], usize) {
-    let (mut out, mut n) = ([BatchAxis::default(); crate::MAX_RANK], 0);
+fn joined(axes: &[BatchAxis]) -> ([BatchAxis; MAX_RANK], usize) {
+    let (mut out, mut n) = ([BatchAxis::default(); MAX_RANK], 0);
     for axis in axes.iter().filter(|axis| axis.extent != 1) {
         if n > 0 && out[n - 1].joins(axis) {
             out[n - 1].extent *= axis.extent;
@@ -76,7 +76,7 @@ pub(crate) fn gemm_batched<T: Scalar>(
     if axes.iter().any(|axis| axis.extent == 0) || c.rows == 0 || c.cols == 0 {
         return;
     }
-    let mut at = [0; crate::MAX_RANK];
+    let mut at = [0; MAX_RANK];
     let (mut a_at, mut b_at, mut c_at) = (0, 0, 0);
     loop {
         // Without terms a factor is empty, and there is no place to go to.

@@ -35,8 +35,8 @@ pub(super) struct Dots<'a, T> {
     pub b_step: usize,
 }
 
-/// Dot product (i, j) is element `[j][i]`; at most 4 rows and 6 columns.
-pub(super) type DotBlock<T> = [[T; 4]; 6];
+/// Dot product (i, j) is element `[i][j]`; at most 4 rows and 6 columns.
+pub(super) type DotBlock<T> = [[T; 6]; 4];
 
 /// C = A·B for `lanes` products at once, product l one place after product l − 1 in all three;
 /// any strides between rows and columns.
@@ -212,35 +212,33 @@ mod x86 {
         // SAFETY: registers start below k and the last one is masked to it.
         unsafe {
             let (a, b) = (d.a.as_ptr(), d.b.as_ptr());
-            let mut acc = [[V::zero(); R]; N];
+            let mut acc = [[V::zero(); N]; R];
             let full = d.k / V::LANES * V::LANES;
-            let mut p = 0;
-            while p < full {
+            for p in (0..full).step_by(V::LANES) {
                 let mut col = [V::zero(); N];
                 for (j, v) in col.iter_mut().enumerate() {
                     *v = V::load(b.add(j * d.b_step + p));
                 }
-                for i in 0..R {
+                for (i, acc) in acc.iter_mut().enumerate() {
                     let row = V::load(a.add(i * d.a_step + p));
-                    for j in 0..N {
-                        acc[j][i] = row.mul_add(col[j], acc[j][i]);
-                    }
-                }
-                p += V::LANES;
-            }
-            if p < d.k {
-                let rest = V::first(d.k - p);
-                for i in 0..R {
-                    let row = V::load_first(a.add(i * d.a_step + p), rest);
-                    for j in 0..N {
-                        let col = V::load_first(b.add(j * d.b_step + p), rest);
-                        acc[j][i] = row.mul_add(col, acc[j][i]);
+                    for (acc, col) in acc.iter_mut().zip(col) {
+                        *acc = row.mul_add(col, *acc);
                     }
                 }
             }
-            for j in 0..N {
-                for i in 0..R {
-                    out[j][i] = acc[j][i].sum();
+            if full < d.k {
+                let rest = V::first(d.k - full);
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    let row = V::load_first(a.add(i * d.a_step + full), rest);
+                    for (j, acc) in acc.iter_mut().enumerate() {
+                        let col = V::load_first(b.add(j * d.b_step + full), rest);
+                        *acc = row.mul_add(col, *acc);
+                    }
+                }
+            }
+            for (acc, out) in acc.into_iter().zip(out) {
+                for (acc, out) in acc.into_iter().zip(out) {
+                    *out = acc.sum();
                 }
             }
         }
@@ -256,23 +254,23 @@ mod x86 {
             let mask = V::first(l.lanes);
             let (mut a, mut b) = (l.a.as_ptr(), l.b.as_ptr());
             let (a_row, a_col, b_row, b_col) = (l.a_row, l.a_col, l.b_row, l.b_col);
-            let mut acc = [[V::zero(); R]; N];
+            let mut acc = [[V::zero(); N]; R];
             for _ in 0..l.k {
                 let mut col = [V::zero(); N];
                 for (j, v) in col.iter_mut().enumerate() {
                     *v = V::load_first(b.add(j * b_col), mask);
                 }
-                for i in 0..R {
+                for (i, acc) in acc.iter_mut().enumerate() {
                     let row = V::load_first(a.add(i * a_row), mask);
-                    for j in 0..N {
-                        acc[j][i] = row.mul_add(col[j], acc[j][i]);
+                    for (acc, col) in acc.iter_mut().zip(col) {
+                        *acc = row.mul_add(col, *acc);
                     }
                 }
                 a = a.wrapping_add(a_col);
                 b = b.wrapping_add(b_row);
             }
-            for (j, acc) in acc.into_iter().enumerate() {
-                for (i, v) in acc.into_iter().enumerate() {
+            for (i, acc) in acc.into_iter().enumerate() {
+                for (j, v) in acc.into_iter().enumerate() {
                     v.store_first(c.as_mut_ptr().add(i * l.c_row + j * l.c_col), mask);
                 }
             }
@@ -368,12 +366,10 @@ fn tile<T: Scalar, const M: usize, const N: usize>(t: &Tile<T>, c: &mut [T]) {
 
 /// The twin of the dot product kernels.
 fn dots<T: Scalar, const R: usize, const N: usize>(d: &Dots<T>, out: &mut DotBlock<T>) {
-    for (j, out) in out[..N].iter_mut().enumerate() {
-        let b = &d.b[j * d.b_step..][..d.k];
-        for (i, out) in out[..R].iter_mut().enumerate() {
-            let a = &d.a[i * d.a_step..][..d.k];
-            let (a, a_rest) = a.as_chunks::<LANES>();
-            let (b, b_rest) = b.as_chunks::<LANES>();
+    for (i, out) in out[..R].iter_mut().enumerate() {
+        let (a, a_rest) = d.a[i * d.a_step..][..d.k].as_chunks::<LANES>();
+        for (j, out) in out[..N].iter_mut().enumerate() {
+            let (b, b_rest) = d.b[j * d.b_step..][..d.k].as_chunks::<LANES>();
             let mut acc = [T::zero(); LANES];
             for (a, b) in a.iter().zip(b) {
                 for (acc, (&a, &b)) in acc.iter_mut().zip(a.iter().zip(b)) {

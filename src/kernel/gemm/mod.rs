@@ -320,8 +320,8 @@ fn dots<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch:
                     b_step: b.col_stride,
                 };
                 kernels.dots(&block, &mut out);
-                for (j, out) in (j..n).zip(&out[..block.cols]) {
-                    for (i, &x) in (i..m).zip(&out[..block.rows]) {
+                for (i, out) in (i..m).zip(&out[..block.rows]) {
+                    for (j, &x) in (j..n).zip(&out[..block.cols]) {
                         let c = &mut c.data[i * c.row_stride + j * c.col_stride];
                         *c = if add { *c + x } else { x };
                     }

@@ -221,8 +221,10 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// let tape = Tape::<f64>::new();
     /// let x = tape.placeholder("x", [ANY, 2]);
     /// let w = tape.constant(Tensor::from_rows([2, 2], &[1.0, 2.0, 3.0, 4.0])?);
-    /// let y = Session::new(&tape)?.run(x.matmul(w), &[x.feed(&Tensor::full([1, 2], 1.0)?)])?;
-    /// assert_eq!(y, Tensor::from_rows([1, 2], &[4.0, 6.0])?);
+    /// let y = x.matmul(w);
+    /// let ones = Tensor::full([1, 2], 1.0)?;
+    /// let value = Session::new(&tape)?.run(y, &[x.feed(&ones)])?;
+    /// assert_eq!(value, Tensor::from_rows([1, 2], &[4.0, 6.0])?);
     /// # Ok::<(), gradtape::Error>(())
     /// ```
     #[track_caller]
@@ -249,7 +251,8 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// let tape = Tape::<f64>::new();
     /// let a = tape.constant(Tensor::vector(vec![1.0, 2.0]));
     /// let b = tape.constant(Tensor::vector(vec![3.0, 4.0]));
-    /// let (inner, outer) = Session::new(&tape)?.run((a.dot(b), a.outer(b)), &[])?;
+    /// let (inner, outer) = (a.dot(b), a.outer(b));
+    /// let (inner, outer) = Session::new(&tape)?.run((inner, outer), &[])?;
     /// assert_eq!(inner.item()?, 11.0);
     /// assert_eq!(outer, Tensor::from_rows([2, 2], &[3.0, 4.0, 6.0, 8.0])?);
     /// # Ok::<(), gradtape::Error>(())

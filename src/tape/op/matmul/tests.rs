@@ -270,7 +270,7 @@ fn mistakes_name_both_shapes() {
         f(tape.placeholder("a", shape(a)), tape.placeholder("b", shape(b)));
         let error = tape.check().unwrap_err();
         assert_eq!((error.kind(), error.message()), (crate::ErrorKind::Shape, want));
-        assert!(error.location().is_some_and(|at| at.file().ends_with("tests.rs")));
+        assert!(error.location().is_some_and(|at| at.file().ends_with("tests.rs")), "{error}");
     }
     check(
         &[ANY, 4],
@@ -296,7 +296,7 @@ fn mistakes_name_both_shapes() {
     let tape = Tape::<f64>::new();
     let [a, b] = [tape.placeholder("a", [2, ANY]), tape.placeholder("b", [ANY, 2])];
     let feeds = [noise([2, 3], 1.0), noise([4, 2], 1.0)];
-    let feeds = [a.feed(&feeds[0]), b.feed(&feeds[1])];
-    let error = Session::new(&tape).unwrap().run(a.matmul(b), &feeds).unwrap_err();
+    let (y, feeds) = (a.matmul(b), [a.feed(&feeds[0]), b.feed(&feeds[1])]);
+    let error = Session::new(&tape).unwrap().run(y, &feeds).unwrap_err();
     assert!(error.message().contains("[2, 3] · [4, 2]: inner extents 3 and 4 differ"), "{error}");
 }
