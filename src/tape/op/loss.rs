@@ -316,12 +316,7 @@ impl<'t, T: Scalar> Expr<'t, T> {
 
     /// The target, checked against these predictions. One number stands for all of them.
     #[track_caller]
-    fn target(
-        self,
-        of: &'static str,
-        labels: Labels,
-        target: impl Operand<'t, T>,
-    ) -> Expr<'t, T> {
+    fn target(self, of: &'static str, labels: Labels, target: impl Operand<'t, T>) -> Expr<'t, T> {
         let target = target.on(self.tape());
         let target = if target.rank() == 0 { target.broadcast_like(self) } else { target };
         self.tape().apply(Target { of, labels }, &[target, self])
