@@ -17,6 +17,7 @@ mod run;
 
 pub mod data;
 pub mod io;
+pub mod nn;
 
 pub use error::{Error, ErrorKind, Result};
 pub use kernel::rng::Philox;

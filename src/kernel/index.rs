@@ -128,7 +128,7 @@ pub(crate) fn one_hot<T: Scalar>(indices: &[Index], n_classes: usize, y: &mut [T
 }
 
 /// Checks every index against the extent of the axis it points into.
-fn check(indices: &[Index], extent: usize) -> Result<()> {
+pub(crate) fn check(indices: &[Index], extent: usize) -> Result<()> {
     // The maximum alone is a vector loop; the culprit is looked for only when there is one.
     let max = indices.iter().copied().max();
     if max.is_some_and(|k| k as usize >= extent)

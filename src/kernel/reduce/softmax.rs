@@ -3,8 +3,10 @@
 //! PyTorch and JAX; its log-sum-exp is NaN, +∞, or −∞.
 
 use super::{Dims, LANES, Max, ROWS, Sum, around, fold_lanes, fold_run};
+use crate::error::Result;
+use crate::kernel::index::check;
 use crate::kernel::map::each2;
-use crate::scalar::Scalar;
+use crate::scalar::{Index, Scalar};
 use crate::shape::Shape;
 use std::ops::Range;
 
@@ -55,6 +57,30 @@ pub(crate) fn logsumexp<T: Scalar>(shape: &Shape, axis: usize, x: &[T], y: &mut 
             *y = t + s.ln();
         }
     }
+}
+
+/// y = ln Σ_j exp(x_j) − x_label along the last axis, a label for each row. Not `logsumexp` less
+/// x_label: that loses the digits of a small loss to large logits.
+///
+/// # Errors
+/// A label that is no position of the axis; then nothing is written.
+pub(crate) fn cross_entropy<T: Scalar>(
+    shape: &Shape,
+    x: &[T],
+    labels: &[Index],
+    y: &mut [T],
+) -> Result<()> {
+    let axis = shape.rank() - 1;
+    check(labels, shape.extents()[axis])?;
+    for block in Block::all(shape, axis) {
+        let top = block.max(x);
+        let sum = block.sum(|piece, terms| exp_shifted(&x[piece], &top, terms));
+        for (lane, row) in (block.start..).take(block.width).enumerate() {
+            let own = x[row + labels[row] as usize * block.stride];
+            y[row] = sum[lane].ln() - (own - top[lane]);
+        }
+    }
+    Ok(())
 }
 
 fn exp_shifted<T: Scalar>(x: &[T], top: &[T; LANES], y: &mut [T]) {

@@ -9,6 +9,7 @@ mod concat;
 mod cumsum;
 mod effect;
 mod leaf;
+mod loss;
 mod matmul;
 mod pad;
 mod pass;
@@ -44,6 +45,7 @@ pub use concat::{AnyExpr, Concat, ConcatPart};
 pub use cumsum::{Cumsum, Cumulate};
 pub use effect::{Effect, Rule, Step};
 pub use leaf::{Leaf, VariableInit};
+pub use loss::{Labels, SoftmaxCrossEntropy, Target};
 pub use matmul::{FoldedMatMul, MatMul};
 pub use pad::Pad;
 pub use pass::{Pass, VjpRule};
@@ -392,6 +394,10 @@ ops! {
     OneHot(OneHot),
     /// One triangle of a matrix.
     Triangle(Triangle),
+    /// Labels that fit their predictions.
+    Target(Target),
+    /// Cross-entropy of class labels from logits.
+    SoftmaxCrossEntropy(SoftmaxCrossEntropy),
     /// The same value with another derivative.
     Pass(Pass<T>),
     /// Writes to variables: assignments and optimizer updates.

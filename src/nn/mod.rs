@@ -1,0 +1,12 @@
+//! LAYERS: weights with a start, made of the public API only. Losses and activations are methods
+//! of [`Expr`](crate::Expr); here is what owns variables.
+
+mod dense;
+mod init;
+mod penalty;
+mod summary;
+
+pub use dense::{Activation, Dense, Mlp};
+pub use init::Init;
+pub use penalty::{l1, l2};
+pub use summary::{Summary, summary};
