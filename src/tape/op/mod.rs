@@ -37,6 +37,7 @@ pub use broadcast::{BroadcastLike, Size, SumToLike};
 pub use broadcast_to::BroadcastTo;
 pub use concat::{AnyExpr, Concat, ConcatPart};
 pub use cumsum::{Cumsum, Cumulate};
+pub(crate) use effect::MAX_SLOTS;
 pub use effect::{Effect, Rule, Step};
 pub use leaf::{Leaf, VariableInit};
 pub use pad::Pad;
