@@ -15,6 +15,8 @@ mod grad;
 mod plan;
 mod run;
 
+pub mod optim;
+
 pub mod data;
 pub mod io;
 pub mod nn;

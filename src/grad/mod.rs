@@ -30,11 +30,21 @@ impl<T: Scalar> Tape<T> {
         loss: Expr<'_, T>,
         targets: &[N],
     ) -> Result<Vec<Expr<'_, T>>> {
+        self.gradient_or(loss, targets, "if that is meant, use gradient_allow_unused")
+    }
+
+    /// As [`Tape::gradient`], with this advice at the end of the message about an unused target.
+    pub(crate) fn gradient_or<N: AsNode>(
+        &self,
+        loss: Expr<'_, T>,
+        targets: &[N],
+        advice: &str,
+    ) -> Result<Vec<Expr<'_, T>>> {
         let swept = self.scalar_sweep(loss, targets)?;
         let graph = self.snapshot();
         let check = |(ct, target): (Option<Expr<'_, T>>, &N)| match ct {
             Some(_) => Ok(()),
-            None => Err(why_unused(&graph, loss.node().id, self.resolve(target.node())?)),
+            None => Err(why_unused(&graph, loss.node().id, self.resolve(target.node())?, advice)),
         };
         swept.iter().copied().zip(targets).try_for_each(check)?;
         Ok(swept.into_iter().flatten().collect())
@@ -176,7 +186,7 @@ fn leads_to_target<T: Scalar>(graph: &Graph<T>, y: NodeId, targets: &[NodeId]) -
 
 /// Why the gradient of `loss` with respect to `target` does not exist: no path at all, or a path
 /// only through ops whose derivative is zero.
-fn why_unused<T: Scalar>(graph: &Graph<T>, loss: NodeId, target: NodeId) -> Error {
+fn why_unused<T: Scalar>(graph: &Graph<T>, loss: NodeId, target: NodeId, advice: &str) -> Error {
     let mut reached = vec![false; loss as usize + 1];
     reached[loss as usize] = true;
     for id in (0..=loss).rev().filter(|&id| id > target) {
@@ -206,5 +216,5 @@ fn why_unused<T: Scalar>(graph: &Graph<T>, loss: NodeId, target: NodeId) -> Erro
         );
         at = graph.node(block).at;
     }
-    Error::new(ErrorKind::Gradient, text + "; if that is meant, use gradient_allow_unused").at(at)
+    Error::new(ErrorKind::Gradient, format!("{text}; {advice}")).at(at)
 }

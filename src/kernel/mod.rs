@@ -7,5 +7,6 @@ pub(crate) mod gemm;
 pub(crate) mod index;
 pub(crate) mod map;
 pub(crate) mod reduce;
+pub(crate) mod update;
 
 pub mod rng;

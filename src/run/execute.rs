@@ -5,15 +5,14 @@ use super::variables::Variables;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::arena::{Arena, Reader};
 use crate::kernel::map::{MAX_INPUTS, MAX_OUTPUTS};
+use crate::kernel::update::all_finite;
 use crate::plan::{Code, EffectStep, FetchFrom, Instruction, Operand, Place, Plan};
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
-use crate::tape::op::{Arg, Out, Step};
+use crate::tape::op::{Arg, MAX_SLOTS, Out, Step};
 use crate::tape::{FeedValue, Graph, NodeId};
 use crate::tensor::TensorView;
-
-/// The most state numbers a parameter of an optimizer may have.
-pub(crate) const MAX_SLOTS: usize = 4;
+use std::ops::Range;
 
 /// A plan with the memory it runs in.
 #[derive(Debug)]
@@ -23,6 +22,8 @@ pub(super) struct Executor<T: Scalar> {
     indices: Arena<Index>,
     /// For each effect, the number of the optimizer step that the run takes.
     step_numbers: Vec<T>,
+    /// For each update about to be written, where its state stands and what holds for its step.
+    begun: Vec<(usize, Step)>,
 }
 
 /// What a run reads from outside its arenas.
@@ -33,7 +34,8 @@ impl<T: Scalar> Executor<T> {
         let floats = Arena::new(plan.arena).map_err(|e| e.within("arena"))?;
         let indices = Arena::new(plan.index_arena).map_err(|e| e.within("arena"))?;
         let step_numbers = vec![T::lit(0.0); plan.effects.len()];
-        Ok(Executor { plan, floats, indices, step_numbers })
+        let begun = Vec::with_capacity(plan.effects.len());
+        Ok(Executor { plan, floats, indices, step_numbers, begun })
     }
 
     /// Runs the instructions; then [`Executor::fetch`] finds the values. With `finite`, the first
@@ -45,7 +47,7 @@ impl<T: Scalar> Executor<T> {
         feeds: &Feeds<'_, T>,
         finite: bool,
     ) -> Result<()> {
-        let Executor { plan, floats, indices, step_numbers } = self;
+        let Executor { plan, floats, indices, step_numbers, .. } = self;
         for (number, effect) in step_numbers.iter_mut().zip(&plan.effects) {
             if let EffectStep::Update { node, .. } = effect {
                 *number = T::lit((variables.steps(*node) + 1) as f64);
@@ -101,13 +103,16 @@ impl<T: Scalar> Executor<T> {
         })
     }
 
-    /// Writes variables: assignments and optimizer steps, in the order they were recorded.
+    /// Writes variables: assignments and optimizer steps, in the order they were recorded. All
+    /// steps are begun before anything is written, so that an error leaves everything as it was.
     pub(super) fn effects(
         &mut self,
         graph: &Graph<T>,
         variables: &mut Variables<T>,
         feeds: &Feeds<'_, T>,
     ) -> Result<()> {
+        self.begin_updates(graph, variables, feeds)?;
+        let mut begun = self.begun.iter();
         for effect in &self.plan.effects {
             match effect {
                 EffectStep::Assign { to, from } => {
@@ -124,29 +129,11 @@ impl<T: Scalar> Executor<T> {
                     variables.values.as_mut_slice()[range.clone()].copy_from_slice(value);
                     variables.mark(range);
                 }
-                EffectStep::Update { node, rule, gradients, copies, parameters } => {
-                    for (from, to) in copies {
-                        let (floats, [y]) = self.floats.open([*to..*to + from.shape.len()]);
-                        let indices = self.indices.reader();
-                        let memory =
-                            Memory { plan: &self.plan, floats, indices, variables: &[], feeds };
-                        y.copy_from_slice(memory.arg(from).float());
-                    }
+                EffectStep::Update { rule, gradients, parameters, .. } => {
+                    let Some((state, step)) = begun.next() else { continue };
                     let n = gradients.len();
-                    let state = variables.optimizer(*node, &**rule, n)?;
                     let gradients = &self.floats.as_slice()[gradients.clone()];
-                    let state = &mut variables.optimizers[state];
-                    let step: Step = rule.begin(state.steps + 1, gradients);
-                    if !step.scale.is_finite() || !step.rate.is_finite() {
-                        let text = format!(
-                            "{}: step {} has rate {} and gradient scale {}, expected finite numbers",
-                            graph.describe(*node),
-                            step.t,
-                            step.rate,
-                            step.scale
-                        );
-                        return Err(Error::new(ErrorKind::NotFinite, text).at(graph.node(*node).at));
-                    }
+                    let state = &mut variables.optimizers[*state];
                     state.steps += 1;
                     let mut at = 0;
                     for range in parameters {
@@ -158,7 +145,7 @@ impl<T: Scalar> Executor<T> {
                             let all = state.slots.as_mut_slice().chunks_exact_mut(n);
                             slots.iter_mut().zip(all).for_each(|(s, a)| *s = &mut a[here.clone()]);
                         }
-                        rule.update(&step, w, &gradients[here], &mut slots[..n_slots]);
+                        rule.update(step, w, &gradients[here], &mut slots[..n_slots]);
                         at += range.len();
                     }
                 }
@@ -166,6 +153,63 @@ impl<T: Scalar> Executor<T> {
         }
         Ok(())
     }
+
+    /// Gathers the gradients of each update, looks that they are finite, and begins its step.
+    fn begin_updates(
+        &mut self,
+        graph: &Graph<T>,
+        variables: &mut Variables<T>,
+        feeds: &Feeds<'_, T>,
+    ) -> Result<()> {
+        self.begun.clear();
+        for effect in &self.plan.effects {
+            let EffectStep::Update { node, rule, gradients, copies, parameters } = effect else {
+                continue;
+            };
+            for (from, to) in copies {
+                let (floats, [y]) = self.floats.open([*to..*to + from.shape.len()]);
+                let memory = Memory {
+                    plan: &self.plan,
+                    floats,
+                    indices: self.indices.reader(),
+                    variables: variables.values.as_slice(),
+                    feeds,
+                };
+                y.copy_from_slice(memory.arg(from).float());
+            }
+            let state = variables.optimizer(*node, &**rule, gradients.len())?;
+            let t = variables.optimizers[state].steps + 1;
+            let fail = |e: Error| {
+                let update = graph.describe(*node);
+                e.within(format_args!("{update}: step {t}")).at(graph.node(*node).at)
+            };
+            let gradients = &self.floats.as_slice()[gradients.clone()];
+            if !all_finite(gradients) {
+                return Err(fail(not_finite(graph, variables, gradients, parameters)));
+            }
+            self.begun.push((state, rule.begin(t, gradients).map_err(fail)?));
+        }
+        Ok(())
+    }
+}
+
+/// Names the first variable whose gradient is not finite.
+fn not_finite<T: Scalar>(
+    graph: &Graph<T>,
+    variables: &Variables<T>,
+    gradients: &[T],
+    parameters: &[Range<usize>],
+) -> Error {
+    let elements = parameters.iter().cloned().flatten();
+    let text = match gradients.iter().zip(elements).find(|(g, _)| !g.is_finite()) {
+        Some((g, at)) => {
+            let owner = variables.layout.variables.iter().find(|(_, r)| r.contains(&at));
+            let name = owner.map_or(String::new(), |(id, _)| graph.describe(*id));
+            format!("expected a finite gradient of {name}, got {g}")
+        }
+        None => "expected finite gradients".to_string(),
+    };
+    Error::new(ErrorKind::NotFinite, text)
 }
 
 /// What an instruction may read.

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result, bail};
 use crate::plan::{self, Passes, Report};
 use crate::scalar::Scalar;
 use crate::shape::Shape;
-use crate::tape::op::{Leaf, Op};
+use crate::tape::op::{Effect, Leaf, Op};
 use crate::tape::{AsNode, Feed, FeedValue, Graph, NodeId, NodeRef, Tape};
 use crate::tensor::{Tensor, TensorView};
 use std::sync::Arc;
@@ -230,6 +230,18 @@ impl<T: Scalar> Session<T> {
         let (id, ..) = self.variable(variable.node())?;
         self.variables.check(&self.graph, &[id])?;
         self.write(variable.node(), value.into(), "assign_add", |w, x| *w += x)
+    }
+
+    /// How many steps an optimizer's train op has taken in this session.
+    ///
+    /// # Errors
+    /// Not an update of this session's tape.
+    pub fn steps(&self, train: impl AsNode) -> Result<u64> {
+        let id = resolve(&self.graph, train.node())?;
+        match self.graph.node(id).op {
+            Op::Effect(Effect::Update(_)) => Ok(self.variables.steps(id)),
+            _ => bail!(Tape, "steps: expected a train op, got {}", self.graph.describe(id)),
+        }
     }
 
     /// Every variable with its unique name, in the order recorded.

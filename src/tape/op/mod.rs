@@ -43,6 +43,7 @@ pub use broadcast_to::BroadcastTo;
 pub use cast::Cast;
 pub use concat::{AnyExpr, Concat, ConcatPart};
 pub use cumsum::{Cumsum, Cumulate};
+pub(crate) use effect::MAX_SLOTS;
 pub use effect::{Effect, Rule, Step};
 pub use leaf::{Leaf, VariableInit};
 pub use loss::{Labels, SoftmaxCrossEntropy, Target};

@@ -1,0 +1,109 @@
+//! Adam (Kingma and Ba 2015): steps of the size of the rate, whatever the size of the gradients.
+
+use super::{Clip, Pace, Rule, Schedule, Step, positive, trains, within_unit};
+use crate::error::Result;
+use crate::kernel::update;
+use crate::scalar::Scalar;
+
+/// Adam. With rate γ, at step t = 1, 2, …:
+///
+/// ```text
+/// m ← β₁m + (1 − β₁)g,  v ← β₂v + (1 − β₂)g²        (both 0 before the first step)
+/// w ← w − γ m̂ / (√v̂ + ε),  m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)
+/// ```
+///
+/// State: m and v, two numbers a parameter; a step moves seven numbers a parameter through memory.
+/// Kingma and Ba, *Adam: A Method for Stochastic Optimization* (2015), algorithm 1, whose defaults
+/// these are: β = (0.9, 0.999), ε = 10⁻⁸. For weight decay see [`AdamW`](super::AdamW).
+///
+/// ```
+/// use gradtape::{Session, Tape, optim::Adam};
+/// let tape = Tape::<f64>::new();
+/// let w = tape.variable("w", 1.0);
+/// let train = Adam::new(1e-3).minimize((w - 3.0).square())?;
+/// let mut session = Session::new(&tape)?;
+/// session.run(train, &[])?;
+/// assert!((session.value(w)?.item()? - 1.001).abs() < 1e-10);
+/// # Ok::<(), gradtape::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Adam {
+    pub(super) pace: Pace,
+    beta1: f64,
+    beta2: f64,
+    epsilon: f64,
+}
+
+impl Adam {
+    /// The defaults of the paper, at this rate (the paper's is 0.001).
+    pub fn new(rate: impl Into<Schedule>) -> Self {
+        Adam { pace: Pace::new(rate), beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }
+    }
+
+    /// With these rates of decay of the moments, each in [0, 1).
+    pub fn with_betas(self, beta1: f64, beta2: f64) -> Self {
+        Adam { beta1, beta2, ..self }
+    }
+
+    /// With this ε > 0 in the denominator, outside the root.
+    pub fn with_epsilon(self, epsilon: f64) -> Self {
+        Adam { epsilon, ..self }
+    }
+
+    pub(super) fn check<T: Scalar>(&self) -> Result<()> {
+        self.pace.check::<T>()?;
+        within_unit("beta1", self.beta1)?;
+        within_unit("beta2", self.beta2)?;
+        positive::<T>("epsilon", self.epsilon)
+    }
+
+    /// One step, on parameters multiplied by `keep` first.
+    pub(super) fn step<T: Scalar>(
+        &self,
+        step: &Step,
+        keep: f64,
+        w: &mut [T],
+        g: &[T],
+        state: &mut [&mut [T]],
+    ) {
+        let [m, v] = state else { return };
+        let t = step.t as f64;
+        // libm's, because std's powers differ between platforms.
+        let corrected = |beta: f64| 1.0 - libm::pow(beta, t);
+        let adam = update::Adam {
+            common: super::common(step, step.rate / corrected(self.beta1)),
+            beta1: T::lit(self.beta1),
+            beta2: T::lit(self.beta2),
+            rest1: T::lit(1.0 - self.beta1),
+            rest2: T::lit(1.0 - self.beta2),
+            root: T::lit(corrected(self.beta2).sqrt()),
+            epsilon: T::lit(self.epsilon),
+            keep: T::lit(keep),
+        };
+        update::adam(adam, w, g, m, v);
+    }
+}
+
+trains!(Adam, pace);
+
+impl<T: Scalar> Rule<T> for Adam {
+    fn name(&self) -> &str {
+        "adam"
+    }
+
+    fn slots(&self) -> usize {
+        2
+    }
+
+    fn check(&self) -> Result<()> {
+        Adam::check::<T>(self)
+    }
+
+    fn begin(&self, t: u64, gradients: &[T]) -> Result<Step> {
+        self.pace.begin(t, gradients)
+    }
+
+    fn update(&self, step: &Step, w: &mut [T], g: &[T], state: &mut [&mut [T]]) {
+        self.step(step, 1.0, w, g, state);
+    }
+}
