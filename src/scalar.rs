@@ -1,6 +1,7 @@
 //! The numbers a tensor holds: f32 and f64 for values, `Index` for labels and gathers.
 
 use nalgebra::RealField;
+use std::any::Any;
 use std::fmt::{Debug, Display};
 
 /// The type of class labels, positions and gathers.
@@ -79,6 +80,16 @@ macro_rules! scalar {
 }
 scalar!(f32, libm::erff);
 scalar!(f64, libm::erf);
+
+/// Of two things made for f32 and f64, the one for the scalar type at hand, which `F` names. So
+/// generic code is compiled here once, where `single` and `double` stand, and not again in every
+/// crate that uses it.
+pub(crate) fn of_type<F: Copy + 'static>(single: &dyn Any, double: &dyn Any) -> F {
+    match single.downcast_ref().or(double.downcast_ref()) {
+        Some(&f) => f,
+        None => unreachable!("a scalar is f32 or f64"),
+    }
+}
 
 mod sealed {
     pub trait Sealed {}

@@ -5,7 +5,7 @@ use super::broadcast::broadcast_strides;
 use super::{Arg, Derivative, Out, Primitive, RowRule};
 use crate::error::{Result, bail};
 use crate::kernel::map::{Loop, each1, each2, each3};
-use crate::scalar::Scalar;
+use crate::scalar::{Scalar, of_type};
 use crate::shape::{MAX_RANK, Shape};
 use crate::tape::{Expr, Operand};
 
@@ -60,6 +60,18 @@ macro_rules! scalar_ops {
 
             /// The loop over slices.
             pub(crate) fn kernel<T: Scalar>(self) -> Loop<T> {
+                fn single(op: ScalarOp) -> Loop<f32> {
+                    op.kernel_of()
+                }
+                fn double(op: ScalarOp) -> Loop<f64> {
+                    op.kernel_of()
+                }
+                let single = single as fn(ScalarOp) -> Loop<f32>;
+                let double = double as fn(ScalarOp) -> Loop<f64>;
+                of_type::<fn(ScalarOp) -> Loop<T>>(&single, &double)(self)
+            }
+
+            fn kernel_of<T: Scalar>(self) -> Loop<T> {
                 match self { $(ScalarOp::$op => kernel!(T, $args, $value),)* }
             }
 
