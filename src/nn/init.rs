@@ -131,12 +131,9 @@ fn orthogonal<T: Scalar>(shape: Shape, gain: f64, rng: &mut Philox) -> Result<Te
     }
     let m = drawn.len() / n;
     let tall = DMatrix::from_vec(m.max(n), m.min(n), drawn.into_vec());
-    let (mut q, r) = tall.qr().unpack();
-    // A QR decomposition is unique, and Q uniform, once the diagonal of R is positive
-    // (Mezzadri 2007, How to generate random matrices from the classical compact groups).
-    for (mut column, r) in q.column_iter_mut().zip(r.diagonal().iter()) {
-        column *= gain * if *r < 0.0 { -1.0 } else { 1.0 };
-    }
+    // Uniform, because nalgebra's R has no negative diagonal elements (Mezzadri 2007, How to
+    // generate random matrices from the classical compact groups).
+    let q = tall.qr().q() * gain;
     let q = if m < n { q.transpose() } else { q };
     Tensor::new(shape, q.iter().map(|&x| T::lit(x)).collect())
 }
