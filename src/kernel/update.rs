@@ -110,10 +110,14 @@ pub(crate) fn sum_of_squares<T: Scalar>(x: &[T]) -> f64 {
 multiversion! {
     fn block_of_squares<T: Scalar>(x: &[T]) -> f64 {
         let mut lanes = [0.0; LANES];
-        for x in x.chunks(LANES) {
-            for (lane, x) in lanes.iter_mut().zip(x) {
+        let (rows, rest) = x.as_chunks::<LANES>();
+        for row in rows {
+            for (lane, x) in lanes.iter_mut().zip(row) {
                 *lane += x.to_f64() * x.to_f64();
             }
+        }
+        for (lane, x) in lanes.iter_mut().zip(rest) {
+            *lane += x.to_f64() * x.to_f64();
         }
         lanes.into_iter().sum()
     }
@@ -122,8 +126,8 @@ multiversion! {
 multiversion! {
     /// Whether no element is infinite or NaN.
     pub(crate) fn all_finite<T: Scalar>(x: &[T]) -> bool {
-        // Without branches inside a block, so that it is a vector loop; x − x is NaN for ±∞.
-        x.chunks(BLOCK).all(|x| x.iter().fold(true, |ok, &x| ok & (x - x == T::zero())))
+        // Without branches inside a block, so that it is a vector loop; ±∞ · 0 is NaN.
+        x.chunks(BLOCK).all(|x| x.iter().fold(true, |ok, &x| ok & (x * T::zero() == T::zero())))
     }
 }
 

@@ -1,4 +1,4 @@
-//! OPTIMISE: one rule per file: state, step, paper. Here is what they share: how a loss becomes a
+//! OPTIMIZE: one rule per file: state, step, paper. Here is what they share: how a loss becomes a
 //! train op. Knows nothing of sessions; they keep the state.
 
 mod adam;

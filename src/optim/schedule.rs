@@ -163,5 +163,6 @@ impl From<f64> for Schedule {
 
 /// From `a` to `b` along half a cosine wave of `n` steps; `b` from there on.
 fn half_wave(a: f64, b: f64, done: f64, n: f64) -> f64 {
-    if done >= n { b } else { b + (a - b) * 0.5 * (1.0 + libm::cos(PI * done / n)) }
+    let part = 0.5 * (1.0 + libm::cos(PI * done / n));
+    if done >= n { b } else { a * part + b * (1.0 - part) }
 }

@@ -167,14 +167,11 @@ impl<T: Scalar> Executor<T> {
                 continue;
             };
             for (from, to) in copies {
-                let (floats, [y]) = self.floats.open([*to..*to + from.shape.len()]);
-                let memory = Memory {
-                    plan: &self.plan,
-                    floats,
-                    indices: self.indices.reader(),
-                    variables: variables.values.as_slice(),
-                    feeds,
-                };
+                let here = *to..*to + from.shape.len();
+                let (floats, [y]) = self.floats.open([here]);
+                let indices = self.indices.reader();
+                // Never a variable itself: the plan has copied those.
+                let memory = Memory { plan: &self.plan, floats, indices, variables: &[], feeds };
                 y.copy_from_slice(memory.arg(from).float());
             }
             let state = variables.optimizer(*node, &**rule, gradients.len())?;
