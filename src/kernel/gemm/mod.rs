@@ -339,7 +339,7 @@ fn contiguous<'a, T: Scalar>(src: MatRef<T>, out: &'a mut [T]) -> MatRef<'a, T> 
 
 /// Packing A pays from this many columns of C on, packing B from this many rows on.
 const PACK_A: usize = 64;
-const PACK_B: usize = 1024;
+const PACK_B: usize = 2048;
 
 /// [`Path::Tiles`]: the blocked product of Goto and van de Geijn (2008).
 fn tiles<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch: &mut [T]) {

@@ -105,9 +105,9 @@ fn products_of_several_blocks() {
     Cpu::for_each(|_| {
         let mut draw = Draw(11);
         for (extents, layouts) in [
-            ([530, 19, 33], [Columns, Columns, Columns]), // two blocks of A, B packed
+            ([2050, 9, 33], [Columns, Columns, Columns]), // several blocks of A, B packed
             ([17, 70, 1100], [Columns, Rows, Columns]),   // several blocks of k, A packed
-            ([3, 2100, 5], [Rows, Columns, Columns]),     // two blocks of B
+            ([3, 2100, 5], [Rows, Columns, Columns]),     // several blocks of B
             ([300, 40, 40], [Rows, Rows, Rows]),          // computed as the transpose
             ([2, 90, 700], [Columns, Columns, Columns]),  // dots with A packed
             ([90, 3, 700], [Rows, Rows, Batched]),        // dots with B packed
