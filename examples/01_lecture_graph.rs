@@ -7,6 +7,7 @@ mod common;
 
 use common::plot::{self, Series};
 use common::{Options, Result, Run, Summary};
+use gradtape::optim::Sgd;
 use gradtape::{Session, Tape};
 use std::process::ExitCode;
 
@@ -45,8 +46,8 @@ fn run(args: Args) -> Result {
     let of_b = tape.gradient_allow_unused(gradient[0], &[b, c])?;
     let of_c = tape.gradient_allow_unused(gradient[1], &[b, c])?;
 
-    // A step downhill, done when it is fetched.
-    let descend = tape.assign(c, c - args.rate * gradient[1]);
+    // A step downhill in c, taken by every run that fetches it.
+    let train = Sgd::new(args.rate).minimize(a)?;
 
     // Run.
     let mut session = Session::new(&tape)?;
@@ -65,7 +66,7 @@ fn run(args: Args) -> Result {
 
     // With b = 2, a = (c + 2)² is least at c = −2.
     for _ in 0..args.epochs {
-        let (a, _) = session.run((a, descend), &two)?;
+        let (a, _) = session.run((a, train), &two)?;
         run.step(a.item()?, ("c", session.value(c)?.item()?));
     }
     let (lowest, c) = session.run((a, c), &two)?;

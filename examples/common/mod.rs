@@ -94,6 +94,12 @@ impl Run {
         &self.losses
     }
 
+    /// The mean loss of the last steps.
+    pub fn mean_loss(&self, n_steps: usize) -> f64 {
+        let last = &self.losses[self.losses.len().saturating_sub(n_steps)..];
+        last.iter().sum::<f64>() / last.len() as f64
+    }
+
     /// Seconds since the start.
     pub fn seconds(&self) -> f64 {
         self.started.elapsed().as_secs_f64()
@@ -116,7 +122,7 @@ impl Run {
     }
 
     /// Says how the run ended, in a last line.
-    pub fn finish<T: Scalar>(self, session: &Session<T>, summary: &Summary) -> Result {
+    pub fn finish<T: Scalar>(&self, session: &Session<T>, summary: &Summary) -> Result {
         self.bar.finish_and_clear();
         let Summary { epochs, final_loss, metric, value, more } = *summary;
         let mut fields: Vec<(&str, Value)> = vec![

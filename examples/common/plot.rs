@@ -170,6 +170,11 @@ pub fn confusion(matrix: &ConfusionMatrix, names: &[String]) -> Result<String> {
     })
 }
 
+/// Names of classes that have numbers.
+pub fn names(classes: Range<usize>) -> Vec<String> {
+    classes.map(|class| class.to_string()).collect()
+}
+
 /// An SVG text of this size in pixels.
 fn drawing(size: (u32, u32), draw: impl FnOnce(&Area) -> Result) -> Result<String> {
     let mut svg = String::new();
