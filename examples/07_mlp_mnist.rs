@@ -53,6 +53,7 @@ fn run(args: Args) -> Result {
     let mut rng = Philox::new(args.options.seed, 0);
     let model = Mlp::new(&tape, &[784, 256, 128, 10], Activation::Relu, &mut rng)?;
     let logits = model.forward(images.flatten());
+    let predicted = logits.argmax(-1);
     let loss = logits.softmax_cross_entropy(labels).mean();
     let step = Adam::new(args.rate).minimize(loss)?;
 
@@ -64,7 +65,7 @@ fn run(args: Args) -> Result {
     let mut session = Session::new(&tape)?;
     let evaluate = |session: &mut Session<f32>| -> Result<(f64, ConfusionMatrix)> {
         let feeds = [images.feed(&test_images), labels.feed(&test_labels)];
-        let (loss, predicted) = session.run((loss, logits.argmax(-1)), &feeds)?;
+        let (loss, predicted) = session.run((loss, predicted), &feeds)?;
         let confusion = ConfusionMatrix::new(&test_labels, &predicted, 10)?;
         Ok((loss.item()?.into(), confusion))
     };

@@ -5,7 +5,7 @@
 pub mod plot;
 
 use clap::Parser;
-use gradtape::{Scalar, Session};
+use gradtape::{Expr, Feed, Scalar, Session};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -52,6 +52,7 @@ pub struct Run {
     options: Options,
     started: Instant,
     bar: ProgressBar,
+    n_steps: usize,
     /// The loss of every step.
     losses: Vec<f64>,
 }
@@ -69,15 +70,16 @@ pub struct Summary<'a> {
 
 impl Run {
     /// Starts the clock of a run of at most so many steps, and makes the folder of its pictures.
-    pub fn start(options: &Options, steps: usize) -> Result<Run> {
+    pub fn start(options: &Options, n_steps: usize) -> Result<Run> {
         std::fs::create_dir_all(&options.out)
             .map_err(|e| format!("--out {}: {e}", options.out.display()))?;
         // On stderr, and silent if that is not a terminal.
-        let bar = ProgressBar::new(steps as u64);
+        let bar = ProgressBar::new(n_steps as u64);
         bar.set_style(ProgressStyle::with_template(
             "{wide_bar:.blue} {pos}/{len}  {msg}  {eta} left",
         )?);
-        Ok(Run { options: options.clone(), started: Instant::now(), bar, losses: Vec::new() })
+        let (options, started) = (options.clone(), Instant::now());
+        Ok(Run { options, started, bar, n_steps, losses: Vec::new() })
     }
 
     /// One step is done: its loss, and another number worth watching.
@@ -87,6 +89,27 @@ impl Run {
             self.bar.set_message(format!("loss {loss:.4}  {} {:.4}", metric.0, number(metric.1)));
         }
         self.bar.inc(1);
+    }
+
+    /// Takes steps until the norm of the gradient is at most `tolerance`, or until the run's number
+    /// of steps is done; gives loss and norm then.
+    pub fn descend(
+        &mut self,
+        session: &mut Session,
+        step: Expr,
+        (loss, norm): (Expr, Expr),
+        feeds: &[Feed<f64>],
+        tolerance: f64,
+    ) -> Result<(f64, f64)> {
+        loop {
+            let (loss, norm) = session.run((loss, norm), feeds)?;
+            let (loss, norm) = (loss.item()?, norm.item()?);
+            if norm <= tolerance || self.losses.len() >= self.n_steps {
+                return Ok((loss, norm));
+            }
+            session.run(step, feeds)?;
+            self.step(loss, ("gradient", norm));
+        }
     }
 
     /// The loss of every step so far.
@@ -149,6 +172,13 @@ impl Run {
         };
         self.say(fields.iter().map(show).collect::<Vec<_>>().join(", "))
     }
+}
+
+/// ‖∂loss/∂(all of the variables)‖₂
+pub fn gradient_norm<'t>(loss: Expr<'t>, variables: &[Expr<'t>]) -> Result<Expr<'t>> {
+    let gradients = loss.tape().gradient(loss, variables)?;
+    let squares = gradients.iter().map(|g| g.square().sum());
+    Ok(squares.fold(loss.lit(0.0), |sum, square| sum + square).sqrt())
 }
 
 /// The SHA-256 of all variables in the order recorded, each column-major, little-endian.
