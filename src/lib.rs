@@ -15,6 +15,7 @@ mod grad;
 mod plan;
 mod run;
 
+pub mod check;
 pub mod data;
 pub mod io;
 pub mod nn;
