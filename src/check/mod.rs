@@ -29,7 +29,7 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Check {
-    /// 1 checks the gradient, 2 also the gradient of the gradient.
+    /// 1 checks the gradient, 2 also the gradient of the gradient, 0 only plans and rules.
     pub order: u8,
     /// The largest relative error that passes; by default 10·√ε of the scalar type, which is
     /// 1.5e-7 for f64 and 3.5e-3 for f32. Errors of right derivatives in f64 are about 1e-11.
@@ -211,8 +211,10 @@ impl Check {
         let values = recorded.plans_equal_interpreter(&point)?;
         let derivatives = self.derivatives(&recorded, &point, &values);
         let (first, second) = derivatives.map_err(|e| self.blame(&recorded, &point, e))?;
-        let ops = rules::check(&recorded, &point)?;
-        let unknown_batch = self.unknown_batch(&f, inputs, &point, &values)?;
+        let mut ops = rules::check(&recorded, &point)?;
+        let open = self.unknown_batch(&f, inputs, &point, &values)?;
+        let unknown_batch = open.is_some();
+        ops.extend(open.into_iter().flatten());
         Ok(Report { first, second, ops, unknown_batch })
     }
 
@@ -250,9 +252,9 @@ impl Check {
         values: &[Tensor<T>],
     ) -> Result<(f64, f64)> {
         let session = &mut Session::new(recorded.tape)?;
-        let mut claims = recorded.claims(point, values)?;
+        let claims = recorded.claims(point, values)?;
         let mut errors = [0.0; 2];
-        for (claim, error) in claims.iter_mut().zip(&mut errors) {
+        for (claim, error) in claims.iter().zip(&mut errors).take(self.order.into()) {
             *error = claim.check(session, self.tolerance::<T>(), self.seed)?;
         }
         Ok((errors[0], errors[1]))
@@ -295,14 +297,15 @@ impl Check {
         e
     }
 
-    /// Whether the function can be recorded with unknown rows; then its values must be the same.
+    /// Records the function with unknown rows, if it can be; then its values must be the same, and
+    /// the ops that are recorded only there keep their rules. Returns their names.
     fn unknown_batch<T: Scalar, F>(
         &self,
         f: F,
         inputs: &[Tensor<T>],
         point: &[Tensor<T>],
         values: &[Tensor<T>],
-    ) -> Result<bool>
+    ) -> Result<Option<BTreeSet<String>>>
     where
         F: for<'t> Fn(&'t Tape<T>, &[Expr<'t, T>]) -> Expr<'t, T>,
     {
@@ -312,7 +315,7 @@ impl Check {
             _ => x.shape().with(0, ANY),
         });
         let Ok(open) = Recorded::with_shapes(&tape, f, shapes, self.order) else {
-            return Ok(false);
+            return Ok(None);
         };
         let again = open.run(Passes::ALL, point)?;
         // Where shapes are not known, cotangents take other ways, which may round otherwise.
@@ -332,7 +335,7 @@ impl Check {
                 open.title()
             );
         }
-        Ok(true)
+        rules::check(&open, point).map(Some)
     }
 }
 

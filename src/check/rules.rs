@@ -245,8 +245,8 @@ fn batch<T: Scalar>(op: &dyn Primitive<T>, x: &[Value<T>], value: &Value<T>) -> 
                 RowRule::Split if !reads_rows && value.shape() == Shape::SCALAR => {
                     a.difference(value).or(b.difference(value))
                 }
-                RowRule::Split => split_differs(value, n, cut, &a, &b)?,
-                RowRule::Partial(combine) => combined_differs(value, combine, &a, &b),
+                RowRule::Split => split_differs(value, n, cut, [&a, &b], largest(x))?,
+                RowRule::Partial(combine) => combined_differs(value, combine, [&a, &b], largest(x)),
                 RowRule::Mixes => None,
             };
             if let Some(text) = wrong {
@@ -263,8 +263,8 @@ fn split_differs<T: Scalar>(
     whole: &Value<T>,
     n: usize,
     cut: usize,
-    a: &Value<T>,
-    b: &Value<T>,
+    [a, b]: [&Value<T>; 2],
+    size: f64,
 ) -> Result<Option<String>> {
     if whole.shape().dim(0) != Some(n) {
         return Ok(Some(format!("expected {n} rows, got {}", whole.shape())));
@@ -272,7 +272,7 @@ fn split_differs<T: Scalar>(
     for (part, range) in [(a, 0..cut), (b, cut..n)] {
         let want = whole.rows(range)?;
         if let Some(text) = part.difference(&want)
-            && !near(part, &want)
+            && !near(part, &want, size)
         {
             return Ok(Some(text));
         }
@@ -283,8 +283,8 @@ fn split_differs<T: Scalar>(
 fn combined_differs<T: Scalar>(
     whole: &Value<T>,
     combine: Combine,
-    a: &Value<T>,
-    b: &Value<T>,
+    [a, b]: [&Value<T>; 2],
+    size: f64,
 ) -> Option<String> {
     let (Value::Float(x), Value::Float(y)) = (a, b) else {
         return Some("expected floats".to_string());
@@ -304,18 +304,23 @@ fn combined_differs<T: Scalar>(
         })
     });
     let combined = Value::Float(Tensor::new(whole.shape(), combined.collect()).ok()?);
-    combined.difference(whole).filter(|_| !near(&combined, whole))
+    combined.difference(whole).filter(|_| !near(&combined, whole, size))
 }
 
-/// Whether two values of one shape are the same but for rounding: √ε of the largest element,
-/// since the terms of a sum may be much larger than the sum.
-fn near<T: Scalar>(a: &Value<T>, b: &Value<T>) -> bool {
+/// Whether two values of one shape are the same but for rounding: √ε of the largest element of
+/// theirs and of the op's inputs, since the terms of a sum may be much larger than the sum.
+fn near<T: Scalar>(a: &Value<T>, b: &Value<T>, size: f64) -> bool {
+    let tolerance = T::EPSILON.sqrt() * size.max(largest(std::slice::from_ref(b)));
     let (Value::Float(a), Value::Float(b)) = (a, b) else { return false };
-    let size = |x: &T| if x.is_finite() { x.to_f64().abs() } else { 0.0 };
-    let largest = b.as_slice().iter().map(size).fold(0.0, f64::max);
     let near = |(&a, &b): (&T, &T)| {
         let gap = (a.to_f64() - b.to_f64()).abs();
-        a == b || (a.is_nan() && b.is_nan()) || gap <= T::EPSILON.sqrt() * largest
+        a == b || (a.is_nan() && b.is_nan()) || gap <= tolerance
     };
     a.shape() == b.shape() && a.as_slice().iter().zip(b.as_slice()).all(near)
+}
+
+/// The largest finite magnitude.
+fn largest<T: Scalar>(x: &[Value<T>]) -> f64 {
+    let elements = x.iter().filter_map(Value::float).flat_map(Tensor::as_slice);
+    elements.filter(|x| x.is_finite()).fold(0.0, |m: f64, x| m.max(x.to_f64().abs()))
 }
