@@ -17,6 +17,7 @@ mod run;
 
 pub mod optim;
 
+pub mod check;
 pub mod data;
 pub mod io;
 pub mod nn;

@@ -216,7 +216,9 @@ impl<T: Scalar> Tape<T> {
         E::typed(match self.first_axis("stack", &parts, axis, 1) {
             Err(mistake) => mistake,
             Ok(axis) => {
-                parts.iter_mut().for_each(|p| *p = p.expand_dims(&[axis as isize]));
+                for p in &mut parts {
+                    *p = p.expand_dims(&[axis as isize]);
+                }
                 match parts[..] {
                     [one] => one,
                     _ => self.apply(Concat { axis }, &parts),
@@ -249,6 +251,9 @@ impl<T: Scalar> Tape<T> {
             shape = if new > 0 { grown } else { shape };
             shape.axis(axis)
         });
-        checked.map_err(|e| first.refuse(method, e))
+        match checked {
+            Ok(axis) => Ok(axis),
+            Err(e) => Err(first.refuse(method, e)),
+        }
     }
 }

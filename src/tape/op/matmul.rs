@@ -231,8 +231,9 @@ impl<'t, T: Scalar> Expr<'t, T> {
     pub fn matmul(self, rhs: impl Operand<'t, T>) -> Expr<'t, T> {
         let rhs = rhs.on(self.tape);
         let vector = |x: Expr<'t, T>| x.rank() == 1;
-        let column = |x: Expr<'t, T>| if vector(x) { x.expand_dims(&[1]) } else { x };
-        let ((a, ta), (b, tb)) = (column(self).untransposed(), column(rhs).untransposed());
+        let a = if vector(self) { self.expand_dims(&[1]) } else { self };
+        let b = if vector(rhs) { rhs.expand_dims(&[1]) } else { rhs };
+        let ((a, ta), (b, tb)) = (a.untransposed(), b.untransposed());
         // A column read as a row keeps axis 0, which may be cut into shards.
         let ta = ta || vector(self);
         let product = self.tape.apply(MatMul { ta, tb }, &[a, b]);

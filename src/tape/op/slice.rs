@@ -378,7 +378,14 @@ impl<'t, T: Scalar> Expr<'t, T> {
     pub fn split(self, axis: isize, sizes: &[usize]) -> Vec<Expr<'t, T>> {
         let spans = self.shape().axis(axis).and_then(|at| parts(self.shape().extents()[at], sizes));
         match spans {
-            Ok(spans) => spans.into_iter().map(|span| self.slice_axis(axis, span)).collect(),
+            Ok(spans) => {
+                // A closure would take the place of the user's line.
+                let mut parts = Vec::with_capacity(spans.len());
+                for span in spans {
+                    parts.push(self.slice_axis(axis, span));
+                }
+                parts
+            }
             Err(e) => vec![self.refuse("split", e); sizes.len()],
         }
     }

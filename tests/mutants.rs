@@ -1,0 +1,346 @@
+//! A test of the test: planted wrong derivatives. The checker must refuse every one of them, and
+//! pass its right twin.
+
+use gradtape::check;
+use gradtape::tape::op::{Reduce, Reduction, ScalarOp, Softmax};
+use gradtape::{
+    Arg, Axes, Derivative, ErrorKind, Expr, Out, Primitive, Result, RowRule, Shape, Tape, Tensor,
+};
+
+type E<'t> = Expr<'t, f64>;
+type Rule = for<'t> fn(&[E<'t>], E<'t>, E<'t>) -> Vec<Option<E<'t>>>;
+
+/// An op of the crate under another derivative.
+#[derive(Debug)]
+struct Wrapped<P> {
+    inner: P,
+    rule: Rule,
+}
+
+impl<P: Primitive<f64>> Primitive<f64> for Wrapped<P> {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+    fn shape(&self, x: &[Shape]) -> Result<Shape> {
+        self.inner.shape(x)
+    }
+    fn forward(&self, x: &[Arg<'_, f64>], y: Out<'_, f64>, scratch: &mut [f64]) -> Result<()> {
+        self.inner.forward(x, y, scratch)
+    }
+    fn scratch(&self, x: &[Shape]) -> usize {
+        self.inner.scratch(x)
+    }
+    fn rows(&self, x: &[Shape], split: &[bool]) -> RowRule {
+        self.inner.rows(x, split)
+    }
+    fn vjp<'t>(
+        &self,
+        x: &[E<'t>],
+        y: E<'t>,
+        ct: E<'t>,
+        _want: &[bool],
+    ) -> Result<Vec<Option<E<'t>>>> {
+        Ok((self.rule)(x, y, ct))
+    }
+}
+
+fn vector(values: &[f64]) -> Tensor {
+    Tensor::vector(values.to_vec())
+}
+
+fn matrix(rows: usize, columns: usize, seed: f64) -> Tensor {
+    Tensor::from_fn([rows, columns], |at| (seed + at[0] as f64 * 1.7 + at[1] as f64 * 0.9).sin())
+        .unwrap()
+}
+
+/// The right rule passes; every wrong one is refused with a message that says `what`.
+fn twins<P, const N: usize>(inner: P, inputs: &[Tensor], right: Rule, wrong: [(Rule, &str); N])
+where
+    P: Primitive<f64> + Clone + 'static,
+{
+    let name = inner.name().to_string();
+    let check = |rule| check::op(Wrapped { inner: inner.clone(), rule }, &[inputs.to_vec()]);
+    match check(right) {
+        Ok(report) => assert!(report.first < 1e-9 && report.second < 1e-9, "{name}: {report}"),
+        Err(e) => panic!("the right twin of {name} was refused: {e}"),
+    }
+    for (i, (rule, what)) in wrong.into_iter().enumerate() {
+        match check(rule) {
+            Ok(report) => panic!("mutant {i} of {name} passed: {report}"),
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::Check, "{e}");
+                let text = e.to_string();
+                assert!(text.starts_with(&name) && text.contains(what), "{name} {i}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn elementwise() {
+    let x = vector(&[0.3, -1.2, 2.0, -0.7, 1.1]);
+    let positive = vector(&[0.3, 1.2, 2.0, 0.7, 1.1]);
+    let both = [x.clone(), positive.clone()];
+    twins(
+        ScalarOp::Exp,
+        std::slice::from_ref(&x),
+        |_, y, ct| vec![Some(ct * y)],
+        [
+            (|x, _, ct| vec![Some(ct * x[0])], "derivative in input 0"),
+            (|_, y, ct| vec![Some(ct * y * 1.00001)], "derivative in input 0"),
+            (|_, y, _| vec![Some(y)], "derivative in input 0"),
+            (|_, _, _| vec![None], "derivative in input 0"),
+        ],
+    );
+    twins(
+        ScalarOp::Log,
+        std::slice::from_ref(&positive),
+        |x, _, ct| vec![Some(ct / x[0])],
+        [(|_, y, ct| vec![Some(ct / y)], "derivative in input 0")],
+    );
+    twins(
+        ScalarOp::Tanh,
+        std::slice::from_ref(&x),
+        |_, y, ct| vec![Some(ct * (1.0 - y.square()))],
+        [
+            (|x, _, ct| vec![Some(ct * (1.0 - x[0].square()))], "derivative in input 0"),
+            (|_, y, ct| vec![Some(ct * (1.0 - y))], "derivative in input 0"),
+        ],
+    );
+    twins(
+        ScalarOp::Mul,
+        &both,
+        |x, _, ct| vec![Some(ct * x[1]), Some(ct * x[0])],
+        [
+            (|x, _, ct| vec![Some(ct * x[0]), Some(ct * x[1])], "derivative in input 0"),
+            (|x, _, ct| vec![Some(ct * x[1]), None], "derivative in input 1"),
+        ],
+    );
+    twins(
+        ScalarOp::Div,
+        &both,
+        |x, y, ct| vec![Some(ct / x[1]), Some(-(ct * y / x[1]))],
+        [(|x, y, ct| vec![Some(ct / x[1]), Some(ct * y / x[1])], "derivative in input 1")],
+    );
+    twins(
+        ScalarOp::Sub,
+        &both,
+        |_, _, ct| vec![Some(ct), Some(-ct)],
+        [(|_, _, ct| vec![Some(ct), Some(ct)], "derivative in input 1")],
+    );
+    twins(
+        ScalarOp::Relu,
+        std::slice::from_ref(&x),
+        |x, _, ct| vec![Some(x[0].greater(0.0).select(ct, 0.0))],
+        [
+            (|_, _, ct| vec![Some(ct)], "derivative in input 0 at [1]: expected 0.0"),
+            (|x, _, ct| vec![Some(ct * x[0].less(0.0))], "derivative in input 0"),
+        ],
+    );
+}
+
+#[test]
+fn broadcasting_and_reductions() {
+    let x = matrix(3, 4, 0.2);
+    let sum = Reduce { kind: Reduction::Sum, axes: Axes::all(2), keep: false };
+    twins(
+        sum,
+        std::slice::from_ref(&x),
+        |x, _, ct| vec![Some(ct.broadcast_like(x[0]))],
+        [
+            (|_, _, ct| vec![Some(ct)], "derivative in input 0: expected the shape [3, 4], got []"),
+            (|x, _, ct| vec![Some(ct.broadcast_like(x[0]) / 12.0)], "derivative in input 0"),
+        ],
+    );
+    twins(
+        ScalarOp::Add,
+        &[x.clone(), vector(&[0.1, 0.2, 0.3, 0.4])],
+        |x, _, ct| vec![Some(ct), Some(ct.sum_to_like(x[1]))],
+        [
+            (|_, _, ct| vec![Some(ct), Some(ct)], "derivative in input 1: expected the shape [4]"),
+            (|_, _, ct| vec![Some(ct), Some(ct.mean_axes(&[0]))], "derivative in input 1"),
+        ],
+    );
+    let columns = Reduce { kind: Reduction::Max, axes: Axes::one(0), keep: false };
+    twins(
+        columns,
+        std::slice::from_ref(&x),
+        |x, y, ct| vec![Some(ct * x[0].equal(y))],
+        [
+            (|x, _, ct| vec![Some(ct.broadcast_like(x[0]))], "derivative in input 0"),
+            (|x, y, ct| vec![Some(ct * x[0].less(y))], "derivative in input 0"),
+        ],
+    );
+    twins(
+        Softmax::Softmax { axis: 1 },
+        std::slice::from_ref(&x),
+        |_, y, ct| vec![Some(y * (ct - (ct * y).sum_keep(&[1])))],
+        [
+            (|_, y, ct| vec![Some(y * ct)], "derivative in input 0"),
+            (|_, y, ct| vec![Some(y * (ct - (ct * y).sum_keep(&[0])))], "derivative in input 0"),
+            (|_, y, ct| vec![Some(y * (1.0 - y) * ct)], "derivative in input 0"),
+        ],
+    );
+}
+
+/// A function through `custom_gradient`, whose first derivative is `vjp`.
+fn under<'t>(x: E<'t>, y: E<'t>, vjp: impl Into<Option<Rule>>) -> E<'t> {
+    match vjp.into() {
+        Some(rule) => x.tape().custom_gradient(&[x], y, move |x, y, ct| {
+            rule(x, y, ct).into_iter().flatten().collect()
+        }),
+        None => y,
+    }
+}
+
+#[test]
+fn a_mean_without_its_count() {
+    let x = vector(&[0.3, -1.2, 2.0, -0.7, 1.1]);
+    let mean = |rule: Rule| {
+        check::gradient(move |_, x| under(x[0], x[0].mean(), rule), std::slice::from_ref(&x))
+    };
+    mean(|x, _, ct| vec![Some(ct.broadcast_like(x[0]) / 5.0)]).unwrap();
+    let err = mean(|x, _, ct| vec![Some(ct.broadcast_like(x[0]))]).unwrap_err();
+    assert!(err.to_string().contains("relative error 8.0e-1"), "{err}");
+}
+
+#[test]
+fn a_second_derivative_alone() {
+    let x = [vector(&[0.3, -1.2, 2.0, -0.7, 1.1])];
+    // The first derivative is a cosine, right in value; `rule` is that of the cosine.
+    let sine = |order, rule: Option<Rule>| {
+        let check = check::Check { order, ..check::Check::default() };
+        check.gradient(
+            move |tape, x| {
+                tape.custom_gradient(x, x[0].sin(), move |x, _, ct| {
+                    vec![ct * under(x[0], x[0].cos(), rule)]
+                })
+            },
+            &x,
+        )
+    };
+    let wrong: Rule = |x, _, ct| vec![Some(ct * x[0].sin())];
+    sine(2, None).unwrap();
+    sine(2, Some(|x, _, ct| vec![Some(-(ct * x[0].sin()))])).unwrap();
+    sine(1, Some(wrong)).unwrap();
+    let err = sine(2, Some(wrong)).unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Check);
+    assert!(err.to_string().contains("second derivative in input 0"), "{err}");
+}
+
+/// x², with a choice of what it says wrongly.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Lie {
+    None,
+    /// Its derivative is zero.
+    Flat,
+    /// Its rows are independent, although the last reads the first.
+    Rows,
+    /// Its memory is clean.
+    Memory,
+    /// It does not read its input.
+    Reads,
+    /// It is its input's memory.
+    View,
+    /// Its shape is fixed.
+    Shape,
+    /// Its halves are to be multiplied.
+    Combine,
+}
+
+#[derive(Debug)]
+struct Liar(Lie);
+
+impl Primitive<f64> for Liar {
+    fn name(&self) -> &str {
+        "liar"
+    }
+    fn shape(&self, x: &[Shape]) -> Result<Shape> {
+        match self.0 {
+            Lie::Shape if !x[0].is_known() => Ok([7].into()),
+            Lie::Combine => Ok(Shape::SCALAR),
+            _ => Ok(x[0]),
+        }
+    }
+    fn forward(&self, x: &[Arg<'_, f64>], y: Out<'_, f64>, _: &mut [f64]) -> Result<()> {
+        let (x, y) = (x[0].float(), y.float());
+        match self.0 {
+            Lie::Combine => y[0] = x.iter().map(|x| x * x).sum(),
+            Lie::Memory => y.iter_mut().zip(x).for_each(|(y, x)| *y = 0.0 * *y + x * x),
+            _ => y.iter_mut().zip(x).for_each(|(y, x)| *y = x * x),
+        }
+        if let (Lie::Rows, [.., last], [first, ..]) = (self.0, y, x) {
+            *last += first;
+        }
+        Ok(())
+    }
+    fn is_view(&self) -> bool {
+        self.0 == Lie::View
+    }
+    fn reads(&self, _: usize) -> bool {
+        self.0 != Lie::Reads
+    }
+    fn derivative(&self, _: usize) -> Derivative {
+        if self.0 == Lie::Flat { Derivative::Zero } else { Derivative::Smooth }
+    }
+    fn vjp<'t>(
+        &self,
+        x: &[E<'t>],
+        _y: E<'t>,
+        ct: E<'t>,
+        _want: &[bool],
+    ) -> Result<Vec<Option<E<'t>>>> {
+        let dx = ct * x[0] * 2.0;
+        if self.0 == Lie::Rows {
+            let n = x[0].shape().extents()[0];
+            let end = ct.slice_axis(0, n - 1..n).pad(&[(0, n - 1)], 0.0);
+            return Ok(vec![Some(dx + end)]);
+        }
+        Ok(vec![Some(dx)])
+    }
+    fn rows(&self, _: &[Shape], _: &[bool]) -> RowRule {
+        match self.0 {
+            Lie::Combine => RowRule::Partial(gradtape::Combine::Prod),
+            _ => RowRule::Split,
+        }
+    }
+}
+
+#[test]
+fn what_an_op_says_of_itself() {
+    let x = || vec![vec![vector(&[0.3, -1.2, 2.0, -0.7])]];
+    let report = check::op(Liar(Lie::None), &x()).unwrap();
+    assert!(report.unknown_batch && report.ops.contains("liar"), "{report}");
+    for (lie, what) in [
+        (Lie::Flat, "derivative in input 0"),
+        (Lie::Rows, "batch rule Split for inputs [true] cut at row 2: at [1]"),
+        (Lie::Memory, "stale memory"),
+        (Lie::Reads, "expected"),
+        (Lie::View, "as the interpreter"),
+        (Lie::Shape, "shape rule of [?]: expected one that accepts [4], got [7]"),
+        (Lie::Combine, "batch rule Partial(Prod)"),
+    ] {
+        let err = check::op(Liar(lie), &x()).expect_err(&format!("{lie:?}"));
+        assert_eq!(err.kind(), ErrorKind::Check, "{lie:?}: {err}");
+        assert!(err.to_string().contains(what), "{lie:?}: {err}");
+    }
+}
+
+/// In a long formula the op with the wrong rule is named, with its line.
+#[test]
+fn the_op_to_blame_is_named() {
+    let wrong: Rule = |_, y, ct| vec![Some(ct * y * 2.0)];
+    let mut line = 0;
+    let inputs = [matrix(3, 4, 0.1)];
+    let err = check::gradient(
+        |tape, x| {
+            let bad = tape.custom(Wrapped { inner: ScalarOp::Exp, rule: wrong }, &[x[0].sin()]);
+            (bad.square() + 1.0).sqrt().mean()
+        },
+        &inputs,
+    )
+    .unwrap_err();
+    line += line!() - 6;
+    assert!(err.to_string().starts_with("exp of [3, 4]: derivative in input 0"), "{err}");
+    assert_eq!(err.location().map(|l| (l.file(), l.line())), Some((file!(), line)));
+}

@@ -1,0 +1,408 @@
+//! THE TABLE of cases: every op and every method, on shapes of rank 0 to 4, batches of 0, 1 and
+//! more rows, broadcasting and negative axes.
+
+use gradtape::tape::op::ScalarOp;
+use gradtape::{
+    ANY, Cumulate, Derivative, Expr, Index, IndexExpr, Primitive, Scalar, Shape, Span, Tape, Tensor,
+};
+
+/// A function that a case is about.
+pub type Function<T> = Box<dyn for<'t> Fn(&'t Tape<T>, &[Expr<'t, T>]) -> Expr<'t, T>>;
+
+/// One function on inputs of one list of shapes.
+pub struct Case {
+    pub name: String,
+    pub inputs: Vec<Input>,
+    pub wide: Function<f64>,
+    pub narrow: Function<f32>,
+    /// Whether it can be recorded with an unknown batch.
+    pub open: bool,
+}
+
+/// The shape of an input and where its elements are drawn from.
+#[derive(Clone)]
+pub struct Input {
+    pub shape: Shape,
+    pub domain: &'static [(f64, f64)],
+}
+
+const R: &[(f64, f64)] = &[(-2.0, 2.0)];
+
+/// Any number.
+fn r<const N: usize>(shape: [usize; N]) -> Input {
+    Input { shape: shape.into(), domain: R }
+}
+
+/// Numbers well above 0.
+fn p<const N: usize>(shape: [usize; N]) -> Input {
+    Input { shape: shape.into(), domain: &[(0.3, 2.0)] }
+}
+
+/// Numbers within 0 and 1.
+fn u<const N: usize>(shape: [usize; N]) -> Input {
+    Input { shape: shape.into(), domain: &[(0.1, 0.9)] }
+}
+
+fn wide(
+    f: impl for<'t> Fn(&'t Tape<f64>, &[Expr<'t, f64>]) -> Expr<'t, f64> + 'static,
+) -> Function<f64> {
+    Box::new(f)
+}
+
+fn narrow(
+    f: impl for<'t> Fn(&'t Tape<f32>, &[Expr<'t, f32>]) -> Expr<'t, f32> + 'static,
+) -> Function<f32> {
+    Box::new(f)
+}
+
+/// Indices as a constant.
+fn at<'t, T: Scalar, const N: usize>(
+    tape: &'t Tape<T>,
+    shape: [usize; N],
+    indices: &[Index],
+) -> IndexExpr<'t, T> {
+    tape.index_constant(Tensor::from_rows(shape, indices).expect("as many indices as the shape"))
+}
+
+macro_rules! cases {
+    ($($mark:ident $name:literal [$($input:expr),*] |$t:ident, $x:ident| $body:expr;)*) => {
+        vec![$(Case {
+            name: $name.to_string(),
+            inputs: vec![$($input),*],
+            wide: wide(|$t, $x| { let _ = $t; $body }),
+            narrow: narrow(|$t, $x| { let _ = $t; $body }),
+            open: stringify!($mark) == "open",
+        }),*]
+    };
+}
+
+/// All cases.
+pub fn all() -> Vec<Case> {
+    let mut cases = scalars();
+    cases.extend(reductions());
+    cases.extend(softmax());
+    cases.extend(products());
+    cases.extend(shapes());
+    cases.extend(indices());
+    cases.extend(losses());
+    cases
+}
+
+/// A row of the scalar table by its method. A new row does not compile until it stands here.
+macro_rules! scalar_methods {
+    ($($op:ident $name:ident ($($i:literal),*))*) => {
+        pub fn record<'t, T: Scalar>(op: ScalarOp, x: &[Expr<'t, T>]) -> Expr<'t, T> {
+            match op {
+                ScalarOp::Id => x[0].identity(),
+                $(ScalarOp::$op => x[0].$name($(x[$i]),*),)*
+            }
+        }
+    };
+}
+scalar_methods! {
+    Neg neg () Exp exp () Expm1 expm1 () Log log () Log1p log1p () Sqrt sqrt () Rsqrt rsqrt ()
+    Square square () Abs abs () Sign sign () Sin sin () Cos cos () Tan tan () Asin asin ()
+    Acos acos () Atan atan () Sinh sinh () Cosh cosh () Tanh tanh () Sigmoid sigmoid ()
+    Softplus softplus () Relu relu () Gelu gelu () GeluTanh gelu_tanh () Silu silu () Erf erf ()
+    Floor floor () Ceil ceil () Round round () Reciprocal reciprocal () Not logical_not ()
+    IsFinite is_finite () Add add (1) Sub sub (1) Mul mul (1) Div div (1) Pow pow (1) Powi powi (1)
+    Atan2 atan2 (1) Hypot hypot (1) Maximum maximum (1) Minimum minimum (1)
+    LeakyRelu leaky_relu (1) Elu elu (1) Equal equal (1) NotEqual not_equal (1)
+    Greater greater (1) GreaterEqual greater_equal (1) Less less (1) LessEqual less_equal (1)
+    And logical_and (1) Or logical_or (1) Xor logical_xor (1) Select select (1, 2)
+    Clamp clamp (1, 2)
+}
+
+fn scalars() -> Vec<Case> {
+    let shapes: [&[&[&[usize]]]; 3] = [
+        &[&[&[]], &[&[0, 3]], &[&[1, 3]], &[&[2, 1, 3, 2]], &[&[300, 2]]],
+        &[
+            &[&[], &[]],
+            &[&[3, 4], &[4]],
+            &[&[3, 1], &[1, 4]],
+            &[&[2, 3, 1, 2], &[3, 2, 1]],
+            &[&[0, 3], &[3]],
+            &[&[1, 3], &[]],
+        ],
+        &[
+            &[&[], &[], &[]],
+            &[&[3, 4], &[], &[3, 1]],
+            &[&[2, 3], &[3], &[]],
+            &[&[0, 2], &[2], &[]],
+            &[&[2, 1, 3], &[2, 1], &[1, 2, 1]],
+        ],
+    ];
+    let mut cases = Vec::new();
+    for &op in ScalarOp::ALL {
+        for shapes in shapes[op.arity() - 1] {
+            // An argument that never varies and has no derivative is not an input.
+            let fixed = |i: usize| {
+                let flat = Primitive::<f64>::derivative(&op, i) == Derivative::Zero;
+                let point = op.domains()[i].iter().find(|(low, high)| low == high);
+                point.filter(|_| flat).map(|&(x, _)| x)
+            };
+            let fixed: Vec<_> = (0..op.arity()).map(fixed).collect();
+            let inputs = shapes
+                .iter()
+                .enumerate()
+                .filter(|&(i, _)| fixed[i].is_none())
+                .map(|(i, shape)| Input {
+                    shape: Shape::new(shape).expect("at most 8 axes"),
+                    domain: op.domains()[i],
+                })
+                .collect();
+            fn with<'t, T: Scalar>(
+                op: ScalarOp,
+                fixed: &[Option<f64>],
+                tape: &'t Tape<T>,
+                x: &[Expr<'t, T>],
+            ) -> Expr<'t, T> {
+                let mut x = x.iter().copied();
+                let arguments: Vec<_> = fixed
+                    .iter()
+                    .filter_map(|f| f.map_or_else(|| x.next(), |c| Some(tape.literal(c))))
+                    .collect();
+                record(op, &arguments)
+            }
+            let same = fixed.clone();
+            let name = op.name().to_string();
+            cases.push(Case {
+                name: format!("{name} {shapes:?}"),
+                inputs,
+                wide: wide(move |tape, x| with(op, &fixed, tape, x)),
+                narrow: narrow(move |tape, x| with(op, &same, tape, x)),
+                open: true,
+            });
+        }
+    }
+    // A condition that is sometimes false.
+    cases.extend(cases! {
+        open "select both" [r([4, 3]), r([4, 3]), r([3])]
+            |t, x| x[0].greater(x[0].lit(0.3)).select(x[1], x[2]);
+        open "a node used often" [p([3])] |t, x| x[0] * x[0] + (x[0] / (x[0] + x[0])).exp() - x[0];
+    });
+    cases
+}
+
+fn reductions() -> Vec<Case> {
+    let mut cases = Vec::new();
+    macro_rules! each {
+        ($($all:ident $some:ident $keep:ident ($($arg:literal)?);)*) => {$(
+            cases.extend(cases! {
+                open "of a number" [r([])] |t, x| x[0].$all($($arg)?);
+                open "all" [r([3, 4])] |t, x| x[0].$all($($arg)?);
+                open "all of one row" [r([1, 4])] |t, x| x[0].$all($($arg)?);
+                open "all of rank 4" [r([2, 3, 1, 2])] |t, x| x[0].$all($($arg)?);
+                open "rows" [r([4, 3])] |t, x| x[0].$some(&[0] $(, $arg)?);
+                open "columns" [r([4, 3])] |t, x| x[0].$some(&[-1] $(, $arg)?);
+                open "of no rows" [r([0, 3])] |t, x| x[0].$some(&[1] $(, $arg)?);
+                open "outer axes" [r([3, 2, 4])] |t, x| x[0].$some(&[-1, 0] $(, $arg)?);
+                open "middle axis" [r([3, 4, 2])] |t, x| x[0].$keep(&[1] $(, $arg)?);
+                open "rows that stay" [r([70, 2])] |t, x| x[0].$keep(&[0] $(, $arg)?);
+                open "normed" [r([3, 4])] |t, x| x[0] - x[0].$keep(&[1] $(, $arg)?);
+            }.into_iter().map(|c| Case { name: format!("{} {}", stringify!($all), c.name), ..c })
+            // The spread of one number has a kink everywhere.
+            .filter(|c| !(matches!(stringify!($all), "std") && c.name.ends_with("of a number"))));
+        )*};
+    }
+    each! {
+        sum sum_axes sum_keep ();
+        prod prod_axes prod_keep ();
+        max max_axes max_keep ();
+        min min_axes min_keep ();
+        all all_axes all_keep ();
+        any any_axes any_keep ();
+        mean mean_axes mean_keep ();
+        variance variance_axes variance_keep (0);
+        std std_axes std_keep (0);
+        norm norm_axes norm_keep ();
+        norm_l1 norm_l1_axes norm_l1_keep ();
+    }
+    cases.extend(cases! {
+        open "sum over nothing" [r([3, 2])] |t, x| x[0].sum_axes(&[]);
+        open "sum of no elements" [r([0, 3])] |t, x| x[0].sum();
+        open "prod of no elements" [r([0, 3])] |t, x| x[0].prod_axes(&[0]);
+        open "variance of a sample" [r([5, 3])] |t, x| x[0].variance_axes(&[0], 1);
+        open "std of a sample" [r([5, 3])] |t, x| x[0].std_keep(&[0], 1);
+        open "prod with a zero" [r([3, 4])]
+            |t, x| (x[0] * x[0].greater(x[0].lit(-1.5))).prod_axes(&[1]);
+        open "cumsum rows" [r([4, 3])] |t, x| x[0].cumsum(0);
+        open "cumsum columns" [r([4, 3])] |t, x| x[0].cumsum(-1);
+        open "cumsum of rank 4" [r([2, 3, 2, 2])] |t, x| x[0].cumsum(1);
+        open "cumsum of no rows" [r([0, 3])] |t, x| x[0].cumsum(0);
+        open "cumsum_with reverse" [r([4, 3])]
+            |t, x| x[0].cumsum_with(0, Cumulate { reverse: true, exclusive: false });
+        open "cumsum_with exclusive" [r([4, 3])]
+            |t, x| x[0].cumsum_with(1, Cumulate { reverse: false, exclusive: true });
+        open "cumsum_with both" [r([1, 3])]
+            |t, x| x[0].cumsum_with(1, Cumulate { reverse: true, exclusive: true });
+        open "argmax rows" [r([4, 3])] |t, x| x[0].argmax(0).to_float();
+        open "argmax columns" [r([4, 3])] |t, x| x[0] * x[0].argmax(-1).one_hot(3);
+        open "argmin middle" [r([2, 4, 3])] |t, x| x[0].argmin(1).to_float();
+        open "argmin of no rows" [r([0, 3])] |t, x| x[0].argmin(1).to_float();
+    });
+    cases
+}
+
+fn softmax() -> Vec<Case> {
+    cases! {
+        open "softmax columns" [r([4, 3])] |t, x| x[0].softmax(-1);
+        open "softmax rows" [r([4, 3])] |t, x| x[0].softmax(0);
+        open "softmax middle" [r([2, 3, 4])] |t, x| x[0].softmax(1);
+        open "softmax of one row" [r([1, 3])] |t, x| x[0].softmax(1);
+        open "softmax of no rows" [r([0, 3])] |t, x| x[0].softmax(1);
+        open "log_softmax columns" [r([4, 3])] |t, x| x[0].log_softmax(-1);
+        open "log_softmax rows" [r([4, 3])] |t, x| x[0].log_softmax(0);
+        open "log_softmax of rank 4" [r([2, 3, 2, 2])] |t, x| x[0].log_softmax(2);
+        open "logsumexp columns" [r([4, 3])] |t, x| x[0].logsumexp(-1);
+        open "logsumexp rows" [r([4, 3])] |t, x| x[0].logsumexp(0);
+        open "logsumexp of rank 1" [r([5])] |t, x| x[0].logsumexp(0);
+        open "logsumexp_keep middle" [r([2, 3, 4])] |t, x| x[0].logsumexp_keep(1);
+        open "logsumexp_keep rows" [r([4, 3])] |t, x| x[0] - x[0].logsumexp_keep(0);
+    }
+}
+
+fn products() -> Vec<Case> {
+    cases! {
+        open "matmul" [r([3, 4]), r([4, 2])] |t, x| x[0].matmul(x[1]);
+        open "matmul of one row" [r([1, 4]), r([4, 2])] |t, x| x[0].matmul(x[1]);
+        open "matmul of no rows" [r([0, 4]), r([4, 2])] |t, x| x[0].matmul(x[1]);
+        open "matmul over nothing" [r([3, 0]), r([0, 2])] |t, x| x[0].matmul(x[1]);
+        open "matmul larger" [r([19, 33]), r([33, 9])] |t, x| x[0].matmul(x[1]);
+        open "matmul left transposed" [r([4, 3]), r([4, 2])] |t, x| x[0].t().matmul(x[1]);
+        open "matmul right transposed" [r([3, 4]), r([2, 4])] |t, x| x[0].matmul(x[1].t());
+        open "matmul both transposed" [r([4, 3]), r([2, 4])] |t, x| x[0].t().matmul(x[1].t());
+        open "matmul gram" [r([4, 3])] |t, x| x[0].t().matmul(x[0]);
+        open "matmul vector right" [r([3, 4]), r([4])] |t, x| x[0].matmul(x[1]);
+        open "matmul vector left" [r([4]), r([4, 2])] |t, x| x[0].matmul(x[1]);
+        open "matmul vectors" [r([4]), r([4])] |t, x| x[0].matmul(x[1]);
+        open "matmul batched" [r([2, 3, 4]), r([2, 4, 5])] |t, x| x[0].matmul(x[1]);
+        open "matmul batch broadcast" [r([2, 1, 3, 4]), r([3, 4, 2])] |t, x| x[0].matmul(x[1]);
+        open "matmul folded" [r([2, 3, 4]), r([4, 5])] |t, x| x[0].matmul(x[1]);
+        open "matmul folded of rank 4" [r([2, 2, 3, 4]), r([4, 2])] |t, x| x[0].matmul(x[1]);
+        open "matmul of a shared left" [r([3, 4]), r([2, 4, 5])] |t, x| x[0].matmul(x[1]);
+        open "matmul batched transposed" [r([2, 4, 3]), r([2, 4, 5])]
+            |t, x| x[0].t().matmul(x[1]);
+        open "dot" [r([5]), r([5])] |t, x| x[0].dot(x[1]);
+        open "outer" [r([3]), r([4])] |t, x| x[0].outer(x[1]);
+        open "a layer" [r([5, 3]), r([3, 4]), r([4])] |t, x| (x[0].matmul(x[1]) + x[2]).tanh();
+    }
+}
+
+fn shapes() -> Vec<Case> {
+    cases! {
+        open "reshape" [r([3, 4])] |t, x| x[0].reshape([2, 6]);
+        open "reshape rows stay" [r([3, 4])] |t, x| x[0].reshape([ANY, 2, 2]);
+        open "reshape to any" [r([6, 2])] |t, x| x[0].square().reshape([2, ANY]);
+        open "reshape a number" [r([])] |t, x| x[0].reshape([1, 1]);
+        open "reshape_like" [r([3, 4]), r([2, 6])] |t, x| x[0].square().reshape_like(x[1]);
+        open "flatten" [r([2, 3, 2])] |t, x| x[0].sin().flatten();
+        open "flatten rank 1" [r([3])] |t, x| x[0].sin().flatten();
+        open "expand_dims" [r([3, 4])] |t, x| x[0].square().expand_dims(&[0, -1]);
+        open "squeeze" [r([3, 1, 4, 1])] |t, x| x[0].square().squeeze(&[1, -1]);
+        open "permute" [r([2, 3, 1, 4])] |t, x| x[0].square().permute(&[2, 0, -1, 1]);
+        open "permute rows stay" [r([3, 2, 4])] |t, x| x[0].permute(&[0, 2, 1]);
+        open "t" [r([3, 4])] |t, x| x[0].square().t();
+        open "swap_axes" [r([2, 3, 4])] |t, x| x[0].square().swap_axes(0, -1);
+        open "broadcast_to" [r([3, 1])] |t, x| x[0].square().broadcast_to([2, ANY, 4]);
+        open "broadcast_to rows stay" [r([3, 1])] |t, x| x[0].broadcast_to([ANY, 4]);
+        open "broadcast_to from a number" [r([])] |t, x| x[0].sin().broadcast_to([2, 3]);
+        open "broadcast_like" [r([1, 4]), r([3, 4])] |t, x| x[0].sin().broadcast_like(x[1]);
+        open "broadcast_like of more axes" [r([4]), r([3, 4])]
+            |t, x| x[0].sin().broadcast_like(x[1]);
+        open "sum_to_like" [r([3, 4]), r([4])] |t, x| x[0].sin().sum_to_like(x[1]);
+        open "sum_to_like rows stay" [r([3, 4]), r([3, 1])] |t, x| x[0].sin().sum_to_like(x[1]);
+        open "slice" [r([5, 6])] |t, x| x[0].slice((1..4, Span::from(..-1).by(2)));
+        open "slice rows stay" [r([4, 5])] |t, x| x[0].square().slice((.., 1..-1));
+        open "slice backwards" [r([4, 5])] |t, x| x[0].square().slice([Span::ALL.by(-2)]);
+        open "slice to nothing" [r([4, 5])] |t, x| x[0].slice((.., 2..2));
+        open "slice_axis" [r([2, 5, 3])] |t, x| x[0].square().slice_axis(-2, 1..4);
+        open "index_axis" [r([4, 5])] |t, x| x[0].square().index_axis(1, -1);
+        open "index_axis rows" [r([4, 5])] |t, x| x[0].square().index_axis(0, 2);
+        open "flip" [r([4, 3])] |t, x| x[0].square().flip(&[0, -1]);
+        open "split" [r([3, 6])] |t, x| {
+            let parts = x[0].split(1, &[1, ANY, 2]);
+            parts[0] * parts[1] - parts[2].sum_keep(&[1])
+        };
+        fixed "split rows" [r([5, 2])] |t, x| {
+            let parts = x[0].split(0, &[2, 3]);
+            parts[0].matmul(parts[1].t())
+        };
+        open "concat columns" [r([3, 2]), r([3, 4])] |t, x| t.concat(&[x[0], x[1], x[0]], 1).sin();
+        open "concat rows" [r([3, 2]), r([2, 2])] |t, x| t.concat(&[x[0], x[1]], 0).sin();
+        open "concat of no rows" [r([0, 2]), r([3, 2])] |t, x| t.concat(&[x[0], x[1]], 0).sin();
+        open "stack" [r([3, 2]), r([3, 2])] |t, x| t.stack(&[x[0], x[1]], -1).sin();
+        open "stack first" [r([2]), r([2])] |t, x| t.stack(&[x[0], x[1]], 0).sin();
+        open "pad" [r([3, 2])] |t, x| x[0].square().pad(&[(1, 0), (0, 2)], 1.5);
+        open "pad rows stay" [r([3, 2])] |t, x| x[0].square().pad(&[(0, 0), (1, 1)], 0.0);
+        open "tile" [r([2, 3])] |t, x| x[0].square().tile(&[2, 3]);
+        open "tile rows stay" [r([2, 3])] |t, x| x[0].square().tile(&[1, 2]);
+        open "tril" [r([3, 4])] |t, x| x[0].square().tril(0);
+        open "tril batched" [r([2, 3, 3])] |t, x| x[0].square().tril(-1);
+        open "triu" [r([4, 3])] |t, x| x[0].square().triu(1);
+        open "triu batched" [r([2, 1, 2, 3])] |t, x| x[0].square().triu(-1);
+        open "custom_gradient" [r([3])]
+            |t, x| t.custom_gradient(&[x[0]], x[0].sin(), |x, _, ct| vec![ct * x[0].cos()]);
+        open "stop_gradient" [r([3])] |t, x| x[0] * t.literal(2.0).stop_gradient();
+    }
+}
+
+fn indices() -> Vec<Case> {
+    cases! {
+        open "take rows" [r([5, 3])] |t, x| x[0].square().take(0, at(t, [4], &[4, 0, 4, 1]));
+        open "take columns" [r([3, 4])] |t, x| x[0].square().take(-1, at(t, [2, 2], &[3, 0, 0, 1]));
+        open "take with one index" [r([5, 3])] |t, x| x[0].square().take(0, at(t, [], &[2]));
+        open "take middle" [r([2, 4, 3])] |t, x| x[0].square().take(1, at(t, [3], &[1, 1, 3]));
+        open "take nothing" [r([5, 3])] |t, x| x[0].take(0, at(t, [0], &[]));
+        open "gather columns" [r([3, 4])] |t, x| x[0].square().gather(1, at(t, [3, 1], &[3, 0, 2]));
+        open "gather rows" [r([3, 2])] |t, x| x[0].square().gather(0, at(t, [2, 2], &[2, 0, 2, 1]));
+        open "gather of rank 3" [r([2, 2, 3])]
+            |t, x| x[0].gather(-1, at(t, [2, 2, 2], &[0, 0, 2, 1, 1, 2, 0, 2])).exp();
+        open "scatter_add" [r([4, 2]), r([3, 2])]
+            |t, x| x[0].scatter_add(0, at(t, [3], &[3, 0, 3]), x[1]).square();
+        open "scatter_add columns" [r([3, 4]), r([3, 2])]
+            |t, x| x[0].scatter_add(1, at(t, [2], &[2, 2]), x[1]).square();
+        open "one_hot" [r([3, 4])] |t, x| x[0] * at(t, [3], &[1, 3, 0]).one_hot(4);
+        open "to_float" [r([3])] |t, x| x[0] * at(t, [3], &[1, 3, 0]).to_float();
+        open "index equal" [r([3])]
+            |t, x| x[0] * at(t, [3], &[1, 3, 0]).equal(at(t, [3], &[1, 2, 0]));
+        open "index views" [r([5, 3])] |t, x| {
+            let i = at(t, [2, 2], &[4, 0, 1, 2]);
+            let j = i.expand_dims(&[1]).squeeze(&[1]).permute(&[1, 0]).flip(&[0]).flatten();
+            let k = t.concat(&[j.reshape([4]).slice([1..3]), j.index_axis(1, 0)], 0);
+            let k = k.tile(&[2]).pad(&[(1, 0)], 3).take(0, at(t, [3], &[0, 4, 2]));
+            let k = k.gather(0, at(t, [2], &[1, 2])).broadcast_to([3, 2]).slice_axis(0, 1..);
+            x[0].take(0, k).square()
+        };
+    }
+}
+
+fn losses() -> Vec<Case> {
+    cases! {
+        open "squared_error" [r([3, 2]), r([3, 2])] |t, x| x[0].squared_error(x[1]);
+        open "squared_error of no rows" [r([0, 2]), r([0, 2])] |t, x| x[0].squared_error(x[1]);
+        open "absolute_error" [r([3, 2]), r([3, 2])] |t, x| x[0].absolute_error(x[1]);
+        open "huber_loss" [r([4, 3]), r([4, 3])] |t, x| x[0].huber_loss(x[1], 0.7);
+        open "logistic_loss" [r([4, 3]), u([4, 3])] |t, x| x[0].logistic_loss(x[1]);
+        open "logistic_loss of one label" [r([3]), u([])] |t, x| x[0].logistic_loss(x[1]);
+        open "hinge_loss" [r([4, 3])] |t, x| {
+            let sign = t.literal(1.0) - at(t, [4, 1], &[0, 2, 2, 0]).to_float();
+            x[0].hinge_loss(sign.broadcast_like(x[0]))
+        };
+        open "poisson_loss" [r([3, 2]), p([3, 2])] |t, x| x[0].poisson_loss(x[1]);
+        open "poisson_loss_full" [r([5, 2]), p([5, 2])] |t, x| x[0].poisson_loss_full(x[1]);
+        open "softmax_cross_entropy" [r([3, 4])]
+            |t, x| x[0].softmax_cross_entropy(at(t, [3], &[2, 0, 3]));
+        open "softmax_cross_entropy of rank 1" [r([4])]
+            |t, x| x[0].softmax_cross_entropy(at(t, [], &[2]));
+        open "softmax_cross_entropy of rank 3" [r([2, 2, 3])]
+            |t, x| x[0].softmax_cross_entropy(at(t, [2, 2], &[2, 0, 1, 2]));
+        open "softmax_cross_entropy of no rows" [r([0, 3])]
+            |t, x| x[0].softmax_cross_entropy(at(t, [0], &[]));
+        open "softmax_cross_entropy_soft" [r([3, 4]), u([3, 4])]
+            |t, x| x[0].softmax_cross_entropy_soft(x[1]);
+        open "kl_divergence" [r([3, 4]), u([3, 4])] |t, x| x[0].kl_divergence(x[1]);
+        open "multiclass_hinge_loss" [r([3, 4])]
+            |t, x| x[0].multiclass_hinge_loss(at(t, [3], &[2, 0, 3]));
+    }
+}

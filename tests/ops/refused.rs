@@ -1,0 +1,332 @@
+//! Inputs that must be refused, with the op's name, the shapes, and the line of this file.
+
+use super::cases::record;
+use gradtape::tape::op::ScalarOp;
+use gradtape::{ANY, Expr, Index, IndexExpr, Session, Span, Tape, Tensor};
+use std::panic::Location;
+
+type E<'t> = Expr<'t, f64>;
+
+fn z<const N: usize>(tape: &Tape<f64>, shape: [usize; N]) -> E<'_> {
+    tape.placeholder("z", shape)
+}
+
+fn i<'t, const N: usize>(tape: &'t Tape<f64>, shape: [usize; N]) -> IndexExpr<'t> {
+    tape.index_placeholder("i", shape)
+}
+
+/// What differs from the error that is wanted, if anything does.
+#[track_caller]
+fn row(want: &str, f: impl Fn(&Tape<f64>)) -> Option<String> {
+    let here = Location::caller();
+    let tape = Tape::new();
+    f(&tape);
+    let Err(e) = tape.check() else { return Some(format!("accepted: {want}")) };
+    let at = e.location().map(|l| (l.file(), l.line()));
+    let is_here = at.is_some_and(|(file, line)| {
+        file == here.file() && (here.line()..here.line() + 6).contains(&line)
+    });
+    (e.message() != want || !is_here).then(|| format!("wanted {want}\n   got {e}"))
+}
+
+fn none_differ(rows: &[Option<String>]) {
+    let wrong: Vec<&str> = rows.iter().flatten().map(String::as_str).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn elementwise() {
+    for &op in ScalarOp::ALL {
+        let name = op.name();
+        let tape = Tape::<f64>::new();
+        let shapes: [&[usize]; 3] = [&[2, 3], &[4], &[3]];
+        let x = shapes.map(|s| tape.placeholder("x", gradtape::Shape::new(s).unwrap()));
+        record(op, &x);
+        let want = match op.arity() {
+            1 => None,
+            2 => Some(format!("{name}: [2, 3], [4]: extents do not broadcast")),
+            _ => Some(format!("{name}: [2, 3], [4], [3]: extents do not broadcast")),
+        };
+        assert_eq!(tape.check().err().map(|e| e.message().to_string()), want);
+
+        let tape = Tape::<f64>::new();
+        let x = tape.index_placeholder("i", [3]).as_node_expr();
+        record(op, &[x, tape.literal(1.0), tape.literal(1.0)]);
+        let text = tape.check().unwrap_err().to_string();
+        assert!(text.starts_with(&format!("{name}(i")), "{text}");
+        assert!(text.contains("expected floats, got indices as input 0"), "{text}");
+    }
+}
+
+#[test]
+fn reductions_and_softmax() {
+    macro_rules! each {
+        ($($all:ident $some:ident $keep:ident ($($arg:literal)?);)*) => {$(
+            let name = stringify!($all);
+            none_differ(&[
+                row(
+                    &format!("{name}: [?, 3]: expected an axis of [?, 3], which has 2, got axis 2"),
+                    |t| drop(z(t, [ANY, 3]).$some(&[2] $(, $arg)?)),
+                ),
+                row(
+                    &format!("{name}: [4, 3]: axis -2 is named twice"),
+                    |t| drop(z(t, [4, 3]).$keep(&[0, -2] $(, $arg)?)),
+                ),
+            ]);
+        )*};
+    }
+    each! {
+        sum sum_axes sum_keep ();
+        prod prod_axes prod_keep ();
+        max max_axes max_keep ();
+        min min_axes min_keep ();
+        all all_axes all_keep ();
+        any any_axes any_keep ();
+        mean mean_axes mean_keep ();
+        variance variance_axes variance_keep (0);
+        std std_axes std_keep (0);
+        norm norm_axes norm_keep ();
+        norm_l1 norm_l1_axes norm_l1_keep ();
+    }
+    none_differ(&[
+        row("max: [0, 3]: expected at least one element along axes [0]", |t| {
+            drop(z(t, [0, 3]).max_axes(&[0]));
+        }),
+        row("min: [3, 0]: expected at least one element along axes [0, 1]", |t| {
+            drop(z(t, [3, 0]).min());
+        }),
+        row("cumsum: []: expected an axis of [], which has 0, got axis 0", |t| {
+            drop(z(t, []).cumsum(0));
+        }),
+        row("softmax: [3]: expected an axis of [3], which has 1, got axis 1", |t| {
+            drop(z(t, [3]).softmax(1));
+        }),
+        row("log_softmax: [3]: expected an axis of [3], which has 1, got axis -2", |t| {
+            drop(z(t, [3]).log_softmax(-2));
+        }),
+        row("logsumexp: []: expected an axis of [], which has 0, got axis -1", |t| {
+            drop(z(t, []).logsumexp_keep(-1));
+        }),
+        row("argmax: [?]: expected an axis of [?], which has 1, got axis 1", |t| {
+            drop(z(t, [ANY]).argmax(1).to_float());
+        }),
+        row("argmin: [0, 3]: expected 1 to 2³² elements along axis 0", |t| {
+            drop(z(t, [0, 3]).argmin(0).to_float());
+        }),
+    ]);
+}
+
+#[test]
+fn products() {
+    none_differ(&[
+        row("matmul: [2, 4] · [3, 2]: inner extents 4 and 3 differ", |t| {
+            drop(z(t, [2, 4]).matmul(z(t, [3, 2])));
+        }),
+        row("matmul: [?, 4] · [3, 2]: inner extents 4 and 3 differ", |t| {
+            drop(z(t, [ANY, 4]).matmul(z(t, [3, 2])));
+        }),
+        row("matmul: [2, 4]ᵀ · [3, 2]: inner extents 2 and 3 differ", |t| {
+            drop(z(t, [2, 4]).t().matmul(z(t, [3, 2])));
+        }),
+        row("matmul: [] · [3, 2]: expected rank 2 or more", |t| {
+            drop(z(t, []).matmul(z(t, [3, 2])));
+        }),
+        row("matmul: [2, 3, 4] · [5, 4, 2]: batch extents [2] and [5] do not broadcast", |t| {
+            drop(z(t, [2, 3, 4]).matmul(z(t, [5, 4, 2])));
+        }),
+        row("dot: [2, 3]: expected two vectors, got [3] beside it", |t| {
+            drop(z(t, [2, 3]).dot(z(t, [3])));
+        }),
+        row("outer: [3]: expected two vectors, got [] beside it", |t| {
+            drop(z(t, [3]).outer(2.0));
+        }),
+    ]);
+}
+
+#[test]
+fn shapes() {
+    none_differ(&[
+        row("reshape: [3, 4]: expected as many elements as [5, ?] has", |t| {
+            drop(z(t, [3, 4]).reshape([5, ANY]));
+        }),
+        row("reshape: [3, 4]: expected at most one unknown extent, got [?, ?]", |t| {
+            drop(z(t, [3, 4]).reshape([ANY, ANY]));
+        }),
+        row("reshape_like: [3, 4]: expected as many elements as [5] has", |t| {
+            drop(z(t, [3, 4]).reshape_like(z(t, [5])));
+        }),
+        row("reshape: []: expected rows of as many elements as [?, ?] has", |t| {
+            drop(z(t, []).flatten());
+        }),
+        row("expand_dims: [3]: axis -2 is named twice", |t| {
+            drop(z(t, [3]).expand_dims(&[1, -2]));
+        }),
+        row("squeeze: [3, 1]: expected extent 1 on axis 0", |t| {
+            drop(z(t, [3, 1]).squeeze(&[0]));
+        }),
+        row("permute: [3, 4]: expected each axis once, got [0]", |t| {
+            drop(z(t, [3, 4]).permute(&[0]));
+        }),
+        row("swap_axes: [3]: expected an axis of [3], which has 1, got axis -2", |t| {
+            drop(z(t, [3]).t());
+        }),
+        row("broadcast_to: [3, 2]: does not broadcast to [?, 4]", |t| {
+            drop(z(t, [3, 2]).broadcast_to([3, 4]));
+        }),
+        row("broadcast_like: [3] does not broadcast to [2]", |t| {
+            drop(z(t, [3]).broadcast_like(z(t, [2])));
+        }),
+        row("sum_to_like: [2, 3] is not [2] broadcast", |t| {
+            drop(z(t, [2, 3]).sum_to_like(z(t, [2])));
+        }),
+        row("slice: [3]: expected at most 1 ranges, got 2", |t| {
+            drop(z(t, [3]).slice((.., ..)));
+        }),
+        row("slice: [3, 4]: expected 2:5 within an axis of extent 4", |t| {
+            drop(z(t, [3, 4]).slice((.., 2..5)));
+        }),
+        row("slice: [?]: expected a step other than 0", |t| {
+            drop(z(t, [ANY]).slice([Span::ALL.by(0)]));
+        }),
+        row("slice_axis: [3]: expected an axis of [3], which has 1, got axis 1", |t| {
+            drop(z(t, [3]).slice_axis(1, ..));
+        }),
+        row("slice: [3, 4]: expected 4:5 within an axis of extent 4", |t| {
+            drop(z(t, [3, 4]).index_axis(1, 4));
+        }),
+        row("flip: [3]: expected an axis of [3], which has 1, got axis 1", |t| {
+            drop(z(t, [3]).flip(&[1]));
+        }),
+        row("split: [3, 4]: expected sizes that add up to 4, got 1 + 2", |t| {
+            drop(z(t, [3, 4]).split(1, &[1, 2]));
+        }),
+        row("concat: expected at least one part, got none", |t| {
+            drop(t.concat::<E<'_>>(&[], 0));
+        }),
+        row("concat: [3, 4], [2, 4]: expected equal extents but on axis 1", |t| {
+            drop(t.concat(&[z(t, [3, 4]), z(t, [2, 4])], 1));
+        }),
+        row("stack: [3]: expected an axis of [1, 1], which has 2, got axis 2", |t| {
+            drop(t.stack(&[z(t, [3]), z(t, [3])], 2));
+        }),
+        row("concat: [1, 3], [1, 4]: expected equal extents but on axis 0", |t| {
+            drop(t.stack(&[z(t, [3]), z(t, [4])], 0));
+        }),
+        row("pad: [3]: expected 1 pairs of widths, got 2", |t| {
+            drop(z(t, [3]).pad(&[(1, 1), (0, 0)], 0.0));
+        }),
+        row("tile: [3]: expected 1 repeats, got 0", |t| {
+            drop(z(t, [3]).tile(&[]));
+        }),
+        row("tril: [3]: expected at least 2 axes", |t| drop(z(t, [3]).tril(0))),
+        row("triu: []: expected at least 2 axes", |t| drop(z(t, []).triu(0))),
+    ]);
+}
+
+#[test]
+fn indices_and_losses() {
+    none_differ(&[
+        row("take: [3]: expected an axis of [3], which has 1, got axis 1", |t| {
+            drop(z(t, [3]).take(1, i(t, [2])));
+        }),
+        row("gather: [3, 4], [2, 1]: expected equal extents but on axis 1", |t| {
+            drop(z(t, [3, 4]).gather(1, i(t, [2, 1])));
+        }),
+        row("take_add: [5, 2], [4], [3, 2]: expected [4, 2] first", |t| {
+            drop(z(t, [3, 2]).scatter_add(0, i(t, [4]), z(t, [5, 2])));
+        }),
+        row("index_equal: [3], [4]: expected equal shapes", |t| {
+            drop(i(t, [3]).equal(i(t, [4])));
+        }),
+        row("squared_error: [3, 1], [3]: expected targets of shape [3, 1]", |t| {
+            drop(z(t, [3, 1]).squared_error(z(t, [3])));
+        }),
+        row("absolute_error: [4], [3]: expected targets of shape [4]", |t| {
+            drop(z(t, [4]).absolute_error(z(t, [3])));
+        }),
+        row("huber_loss: [3]: expected a positive finite delta, got 0", |t| {
+            drop(z(t, [3]).huber_loss(z(t, [3]), 0.0));
+        }),
+        row("logistic_loss: [4], [3]: expected targets of shape [4]", |t| {
+            drop(z(t, [4]).logistic_loss(z(t, [3])));
+        }),
+        row("hinge_loss: [4], [3]: expected targets of shape [4]", |t| {
+            drop(z(t, [4]).hinge_loss(z(t, [3])));
+        }),
+        row("poisson_loss: [4], [3]: expected targets of shape [4]", |t| {
+            drop(z(t, [4]).poisson_loss(z(t, [3])));
+        }),
+        row("poisson_loss_full: [4], [3]: expected targets of shape [4]", |t| {
+            drop(z(t, [4]).poisson_loss_full(z(t, [3])));
+        }),
+        row("softmax_cross_entropy: [3, 4], [4]: expected labels of shape [3]", |t| {
+            drop(z(t, [3, 4]).softmax_cross_entropy(i(t, [4])));
+        }),
+        row("softmax_cross_entropy_soft: [3, 4], [3]: expected targets of shape [3, 4]", |t| {
+            drop(z(t, [3, 4]).softmax_cross_entropy_soft(z(t, [3])));
+        }),
+        row("kl_divergence: [3, 4], [3]: expected targets of shape [3, 4]", |t| {
+            drop(z(t, [3, 4]).kl_divergence(z(t, [3])));
+        }),
+        row("multiclass_hinge_loss: [3, 4], [4]: expected labels of shape [3]", |t| {
+            drop(z(t, [3, 4]).multiclass_hinge_loss(i(t, [4])));
+        }),
+    ]);
+}
+
+/// What only a run can see: indices and labels that mean nothing, fed shapes that do not fit.
+#[test]
+fn while_running() {
+    fn run(
+        want: &str,
+        record: impl for<'t> Fn(E<'t>, IndexExpr<'t>) -> E<'t>,
+        z: &Tensor,
+        i: &[Index],
+    ) {
+        let tape = Tape::<f64>::new();
+        let (x, indices) = (tape.placeholder("z", [ANY, 3]), tape.index_placeholder("i", [ANY]));
+        let y = record(x, indices);
+        let mut session = Session::new(&tape).unwrap();
+        let i = Tensor::vector(i.to_vec());
+        let feeds = [x.feed(z), indices.feed(&i)];
+        let (planned, slow) = (session.run(y, &feeds), session.interpret(y, &feeds));
+        // Both ways of running fail alike.
+        assert_eq!(planned.unwrap_err().message(), want);
+        let e = slow.unwrap_err();
+        assert_eq!(e.message(), want);
+        assert_eq!(e.location().map(Location::file), Some(file!()));
+    }
+    let x = Tensor::full([2, 3], 0.5).unwrap();
+    run("take: expected an index below 2, got 2 at position 1", |z, i| z.take(0, i), &x, &[0, 2]);
+    run(
+        "gather: expected an index below 3, got 9 at position 0",
+        |z, i| z.gather(1, i.expand_dims(&[1])),
+        &x,
+        &[9, 2],
+    );
+    run(
+        "one_hot: expected an index below 2, got 2 at position 1",
+        |_, i| i.one_hot(2),
+        &x,
+        &[0, 2],
+    );
+    run(
+        "softmax_cross_entropy: expected an index below 3, got 3 at position 0",
+        |z, i| z.softmax_cross_entropy(i),
+        &x,
+        &[3, 0],
+    );
+    run("hinge_loss: expected -1 or 1, got 0.5 at position 0", |z, _| z.hinge_loss(z), &x, &[0, 0]);
+    run(
+        "softmax_cross_entropy: [2, 3], [3]: expected labels of shape [2]",
+        |z, i| z.softmax_cross_entropy(i),
+        &x,
+        &[0, 1, 2],
+    );
+    run(
+        "add: [2, 3], [5, 3]: extents do not broadcast",
+        |z, i| z + z.take(0, i),
+        &x,
+        &[0, 1, 0, 1, 0],
+    );
+}
