@@ -1,4 +1,62 @@
-//! tour
+//! Automatic differentiation and optimization for supervised learning: record f(X|W) and its loss
+//! over nalgebra matrices once, on a tape; differentiate it on the same tape; compile it; replay it
+//! on every batch; let an optimizer make |ε| = |Ŷ − Y| small.
+//!
+//! # The tour
+//!
+//! ```
+//! use gradtape::optim::Adam;
+//! use gradtape::{ANY, Session, Tape, Tensor};
+//! use nalgebra::{DMatrix, DVector};
+//!
+//! // Record: nothing is computed, nothing can fail, and the batch may have any number of rows.
+//! let tape = Tape::<f64>::new();
+//! let x = tape.placeholder("x", [ANY, 2]);
+//! let y = tape.placeholder("y", [ANY]);
+//! let w = tape.variable("w", DVector::zeros(2));
+//! let b = tape.variable("b", 0.0);
+//! let residual = x.matmul(w) + b - y;
+//! let loss = residual.square().mean();
+//!
+//! // Differentiate: gradients are expressions on the same tape, so they differentiate again.
+//! let dw = tape.gradient(loss, &[w])?[0];
+//! let curvature = tape.gradient(dw.sum(), &[w])?[0];
+//!
+//! // Optimize: an op that takes a step when it is fetched.
+//! let train = Adam::new(0.1).minimize(loss)?;
+//!
+//! // Run: compiled at the first run of these shapes, replayed without allocation after.
+//! let mut session = Session::new(&tape)?;
+//! let xs = DMatrix::from_fn(50, 2, |i, j| ((i * (j + 3)) % 7) as f64 - 3.0);
+//! let ys = &xs * DVector::from_vec(vec![2.0, -1.0]) + DVector::repeat(50, 0.5);
+//! let mut out = Default::default();
+//! for _ in 0..1000 {
+//!     session.run_into((loss, train), &[x.feed(&xs), y.feed(&ys)], &mut out)?;
+//! }
+//! assert!(out.0.item()? < 1e-9);
+//! assert!((session.value(w)?.as_slice()[0] - 2.0).abs() < 1e-4);
+//! # let _ = curvature;
+//! # Ok::<(), gradtape::Error>(())
+//! ```
+//!
+//! # Where things are
+//!
+//! - [`Tensor`]: values. Rank 2 *is* a `DMatrix`, rank 1 a `DVector`; they go in and out uncopied.
+//! - [`Tape`], [`Expr`]: recording. Every op is a method of `Expr`; shapes broadcast as in NumPy.
+//! - [`Tape::gradient`]: differentiation, of any order.
+//! - [`Session`]: variables and runs; [`Report`] says what a run does before it runs.
+//! - [`optim`]: optimizers, schedules, clipping. [`nn`]: layers and their initial weights.
+//! - [`io`], [`data`]: CSV and IDX files; data sets, splits, batches, metrics.
+//! - [`Primitive`]: ops of your own; [`check`] proves derivatives, yours and ours.
+//!
+//! # What holds everywhere
+//!
+//! - Tensors are column-major with the batch on axis 0, so memory is nalgebra's and a row is a
+//!   sample. `reshape` keeps that memory order.
+//! - A mistake in a formula neither panics nor needs `?`: the first call that returns a [`Result`]
+//!   reports it with the op, the shapes and the line that wrote it.
+//! - No gradient is silently missing: a target the loss does not depend on is an [`Error`].
+//! - The same program gives the same bits on the same kind of CPU.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -18,9 +76,10 @@ mod run;
 pub mod optim;
 
 pub mod check;
+pub mod nn;
+
 pub mod data;
 pub mod io;
-pub mod nn;
 
 pub use error::{Error, ErrorKind, Result};
 pub use kernel::rng::Philox;
@@ -28,9 +87,15 @@ pub use plan::{Passes, Report};
 pub use run::{Fetches, Session, Source};
 pub use scalar::{DType, Element, Index, Scalar};
 pub use shape::{ANY, Axes, MAX_RANK, Shape};
-pub use tape::op::Cumulate;
-pub use tape::op::{AnyExpr, Arg, Combine, Derivative, Out, Primitive, RowRule, Span, Spans};
+pub use tape::op::{
+    AnyExpr, Arg, Combine, Cumulate, Derivative, Out, Primitive, RowRule, Span, Spans,
+};
 pub use tape::{
     AsNode, Expr, Feed, Fetch, IndexExpr, NodeInfo, Operand, Placeholder, Scope, Tape, Var,
 };
 pub use tensor::{Tensor, TensorView};
+
+/// The README's examples run as tests, too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

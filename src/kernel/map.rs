@@ -15,6 +15,7 @@ pub(crate) const MAX_REGISTERS: usize = 24;
 
 /// The loop of an elementwise op over slices of equal length.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::type_complexity)] // three plain function pointers
 pub(crate) enum Loop<T> {
     /// y = f(a)
     One(fn(&[T], &mut [T])),
@@ -210,6 +211,7 @@ impl<T: Scalar> MapLoop<T> {
 }
 
 /// An input while the loop runs.
+#[allow(clippy::large_enum_variant)] // sixteen of them, on the stack: a box would allocate
 enum Feeder<'a, T> {
     None,
     Dense(&'a [T]),

@@ -6,7 +6,8 @@ use crate::tape::op::Arg;
 use crate::tape::{AsNode, Expr, Fetch, IndexExpr, NodeRef, Placeholder, Var};
 use crate::tensor::Tensor;
 
-/// What can be fetched: expressions and handles, and tuples, arrays and vectors of them.
+/// What can be fetched: expressions and handles, and tuples, arrays, slices and references to
+/// vectors of them.
 pub trait Fetches<T: Scalar> {
     /// What a run gives for it: tensors in the same arrangement.
     type Output: Default;
