@@ -101,6 +101,12 @@ impl Shape {
             && self.extents().iter().zip(other.extents()).all(|(&a, &b)| a == b || a == ANY)
     }
 
+    /// As [`Shape::accepts`], where an unknown extent of either side fits.
+    pub(crate) fn accepts_or_any(&self, other: &Shape) -> bool {
+        let fits = |(&a, &b): (&usize, &usize)| a == b || a == ANY || b == ANY;
+        self.rank() == other.rank() && self.extents().iter().zip(other.extents()).all(fits)
+    }
+
     /// Whether both are surely the same shape when run (unknown extents are never sure).
     pub fn surely_eq(&self, other: &Shape) -> bool {
         self == other && self.is_known()
@@ -261,6 +267,13 @@ impl Axes {
     /// Whether there are none.
     pub fn is_empty(self) -> bool {
         self.0 == 0
+    }
+}
+
+impl FromIterator<usize> for Axes {
+    /// Each below [`MAX_RANK`].
+    fn from_iter<I: IntoIterator<Item = usize>>(axes: I) -> Self {
+        axes.into_iter().fold(Axes::default(), |set, axis| Axes(set.0 | Axes::one(axis).0))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Broadcasting to the shape of another node, its adjoint, and the count of reduced elements.
 //! "The shape of that node", not a number: a batch may be unknown while recording.
 
-use super::{Arg, Combine, Out, Primitive, RowRule};
+use super::{Arg, Combine, Out, Primitive, RowRule, ScalarOp};
 use crate::error::{Result, bail};
+use crate::kernel::reduce::{self as kernel, Reduction};
 use crate::scalar::Scalar;
 use crate::shape::{ANY, Axes, MAX_RANK, Shape};
 use crate::tape::Expr;
@@ -35,10 +36,8 @@ impl<T: Scalar> Primitive<T> for BroadcastLike {
         }
     }
 
-    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
-        let (from, to) = (x[0].shape(), y.shape());
-        for_each_broadcast(&from, &to, y.float(), |at, y| *y = x[0].float()[at]);
-        Ok(())
+    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
+        ScalarOp::Id.forward(&x[..1], y, scratch)
     }
 
     fn reads(&self, i: usize) -> bool {
@@ -78,10 +77,11 @@ impl<T: Scalar> Primitive<T> for SumToLike {
 
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
         let (from, to) = (x[0].shape(), y.shape());
-        let y = y.float();
-        y.fill(T::lit(0.0));
-        // The same walk as broadcasting, with the roles of reading and writing exchanged.
-        for_each_broadcast(&to, &from, x[0].float(), |at, x| y[at] += *x);
+        let missing = from.rank() - to.rank();
+        let repeats =
+            |&axis: &usize| axis < missing || to.extents()[axis - missing] != from.extents()[axis];
+        let axes = (0..from.rank()).filter(repeats).collect();
+        kernel::reduce(Reduction::Sum, &from, axes, x[0].float(), y.float());
         Ok(())
     }
 
@@ -139,14 +139,6 @@ impl<T: Scalar> Primitive<T> for Size {
     }
 }
 
-impl Shape {
-    /// As [`Shape::accepts`], where an unknown extent of either side fits.
-    pub(crate) fn accepts_or_any(&self, other: &Shape) -> bool {
-        let fits = |(&a, &b): (&usize, &usize)| a == b || a == ANY || b == ANY;
-        self.rank() == other.rank() && self.extents().iter().zip(other.extents()).all(fits)
-    }
-}
-
 /// Whether broadcasting `from` to `to` repeats `from` along axis 0 of `to`.
 fn rows_are_broadcast(from: &Shape, to: &Shape) -> bool {
     from.rank() < to.rank() || from.dim(0) == Some(1)
@@ -162,27 +154,4 @@ pub(crate) fn broadcast_strides(from: &Shape, to: &Shape) -> [usize; MAX_RANK] {
         }
     }
     strides
-}
-
-/// Walks `wide` (of shape `to`) in order, with the position in `from` that each element reads.
-fn for_each_broadcast<E>(
-    from: &Shape,
-    to: &Shape,
-    wide: impl IntoIterator<Item = E>,
-    mut f: impl FnMut(usize, E),
-) {
-    let strides = broadcast_strides(from, to);
-    let (mut at, mut offset) = ([0; MAX_RANK], 0);
-    for element in wide {
-        f(offset, element);
-        for axis in 0..to.rank() {
-            at[axis] += 1;
-            offset += strides[axis];
-            if at[axis] < to.extents()[axis] {
-                break;
-            }
-            offset -= strides[axis] * at[axis];
-            at[axis] = 0;
-        }
-    }
 }
