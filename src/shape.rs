@@ -86,8 +86,8 @@ impl Shape {
 
     /// The number of elements of a shape whose [`Shape::checked_len`] has been checked.
     pub fn len(&self) -> usize {
-        debug_assert!(self.is_known(), "length of {self}");
-        self.extents().iter().product()
+        debug_assert!(self.checked_len().is_some(), "length of {self}");
+        self.checked_len().unwrap_or(0)
     }
 
     /// Whether there are no elements.
@@ -115,10 +115,11 @@ impl Shape {
     /// Column-major strides, in elements: axis 0 is contiguous.
     pub fn strides(&self) -> [usize; MAX_RANK] {
         let mut strides = [0; MAX_RANK];
-        let mut step = 1;
+        let mut step = 1usize;
         for (stride, &extent) in strides.iter_mut().zip(self.extents()) {
             *stride = step;
-            step *= extent;
+            // Wraps only for a tensor without elements, whose strides nobody uses.
+            step = step.wrapping_mul(extent);
         }
         strides
     }

@@ -321,6 +321,46 @@ fn values_larger_than_memory_are_an_error_not_an_abort() {
     assert_eq!(session.run(total, &[x.feed(&small)]).unwrap(), 1.0.into());
 }
 
+#[test]
+fn h_empty_axes_empty_batches_and_products_over_nothing() {
+    let tape = Tape::<f64>::new();
+    let a = tape.placeholder("a", [ANY, ANY]);
+    let b = tape.variable("b", Tensor::zeros([0, 3]).unwrap());
+    let c = tape.variable("c", Tensor::zeros([2, 0]).unwrap());
+    let nothing = a.matmul(b);
+    let gradient = tape.gradient((nothing + 1.0).square().sum(), &[b]).unwrap()[0];
+    let sums = (c.sum(), c.sum_axes(&[0]), c.prod_axes(&[1]), c.tanh());
+    let none = c.max_axes(&[0]);
+    let bad = a.max();
+    let mut session = Session::new(&tape).unwrap();
+    let fed = Tensor::zeros([4, 0]).unwrap();
+    let (y, dy) = session.run((nothing, gradient), &[a.feed(&fed)]).unwrap();
+    assert_eq!((y, dy.shape()), (Tensor::zeros([4, 3]).unwrap(), [0, 3].into()));
+    let (all, columns, rows, same) = session.run(sums, &[]).unwrap();
+    assert_eq!((all.item().unwrap(), columns.len(), rows.as_slice()), (0.0, 0, &[1.0, 1.0][..]));
+    assert_eq!(same.shape(), [2, 0].into());
+    assert_eq!(session.run(none, &[]).unwrap().len(), 0);
+    let err = session.run(bad, &[a.feed(&fed)]).unwrap_err();
+    assert!(
+        err.to_string().contains("max") && err.to_string().contains("tests/session.rs"),
+        "{err}"
+    );
+}
+
+#[test]
+fn h_numbers_that_are_not_finite_pass_through_and_are_never_hidden() {
+    let tape = Tape::<f64>::new();
+    let x = tape.placeholder("x", [ANY, 2]);
+    let w = tape.variable("w", Tensor::zeros([2, 1]).unwrap());
+    let y = x.matmul(w).relu().sum();
+    let mut session = Session::new(&tape).unwrap();
+    for bad in [f64::NAN, f64::INFINITY] {
+        // 0 · ∞ and 0 · NaN are NaN: nothing skips a product because a factor is 0.
+        let fed = Tensor::from_rows([2, 2], &[1.0, bad, 1.0, 1.0]).unwrap();
+        assert!(session.run(y, &[x.feed(&fed)]).unwrap().item().unwrap().is_nan());
+    }
+}
+
 fn bits(t: &Tensor<f64>) -> Vec<u64> {
     t.as_slice().iter().map(|x| x.to_bits()).collect()
 }

@@ -266,7 +266,11 @@ impl<T: Scalar> Tape<T> {
     /// };
     /// assert_eq!(w.name(), "layer1/w");
     /// ```
+    #[track_caller]
     pub fn scope(&self, name: &str) -> Scope<'_, T> {
+        if let Err(e) = check_name(name) {
+            self.mistake(e.within("scope").at(Location::caller()));
+        }
         let mut recorder = self.recorder.borrow_mut();
         let outer = recorder.scope;
         let mut graph = self.graph.borrow_mut();
@@ -421,12 +425,7 @@ impl<T: Scalar> Tape<T> {
 
     /// Gives a node a name, made unique by a suffix; the first name stays.
     fn set_name(&self, id: NodeId, name: &str) -> Result<()> {
-        if name.is_empty() || name.contains(['#', '\n']) {
-            bail!(
-                Argument,
-                "name: expected some characters and none of `#` and line ends, got {name:?}"
-            );
-        }
+        check_name(name)?;
         let mut recorder = self.recorder.borrow_mut();
         let mut graph = self.graph.borrow_mut();
         if graph.node(id).name.is_some() {
@@ -457,4 +456,15 @@ impl<T: Scalar> Tape<T> {
         self.on_behalf_of.set(outer);
         result
     }
+}
+
+/// `#` is for the names that nodes get which have none.
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.contains(['#', '\n']) {
+        bail!(
+            Argument,
+            "name: expected some characters, none of them `#` or a line end, got {name:?}"
+        );
+    }
+    Ok(())
 }

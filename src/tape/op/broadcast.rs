@@ -5,7 +5,7 @@ use super::{Arg, Combine, Out, Primitive, RowRule, ScalarOp};
 use crate::error::{Result, bail};
 use crate::kernel::reduce::{self as kernel, Reduction};
 use crate::scalar::Scalar;
-use crate::shape::{ANY, Axes, MAX_RANK, Shape};
+use crate::shape::{Axes, MAX_RANK, Shape};
 use crate::tape::Expr;
 
 /// `(x, like)`: x broadcast to the shape of `like`, whose elements are not read.
