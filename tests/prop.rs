@@ -102,7 +102,7 @@ fn broadcast_pair() -> impl Strategy<Value = (Shape, Shape)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn broadcasting((a, b) in broadcast_pair(), seed in 0u64..1 << 30) {
@@ -182,21 +182,11 @@ fn grow<'t>(tape: &'t Tape, x: &[E<'t>], steps: &[Step]) -> E<'t> {
             16 => a.matmul(b.slice([0..3]).tanh()) * 0.3,
             17 => a.reshape([gradtape::ANY]).cumsum(0).reshape_like(a) * 0.1,
             18 => a.t().t() * 1.0 + b * 0.0,
-            _ => a.log_softmax(1).exp() + b.stop_gradient_of_nothing(),
+            // A dead end: b is needed, and nothing flows back to it.
+            _ => a.log_softmax(1).exp() + b.greater(0.2) * 0.3,
         });
     }
     values.iter().skip(x.len()).fold(values[0], |sum, &v| sum + v * 0.5)
-}
-
-/// A zero that hangs on a value and has no slope, so that dead ends are among the nodes.
-trait Nothing {
-    fn stop_gradient_of_nothing(self) -> Self;
-}
-
-impl Nothing for E<'_> {
-    fn stop_gradient_of_nothing(self) -> Self {
-        self.greater(1e9) * 3.0
-    }
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -204,7 +194,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn plans_of_random_graphs_give_the_interpreters_bits(
