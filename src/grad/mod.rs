@@ -150,6 +150,7 @@ impl<T: Scalar> Tape<T> {
                 let shapes = crate::tape::op::list(&graph.input_shapes(node));
                 e.within(format_args!("gradient: {} of {shapes}", graph.describe(id))).at(node.at)
             })?;
+            self.check_cotangents(graph, id, &cts)?;
             for ((&input, ct), &want) in node.inputs.iter().zip(cts).zip(&want) {
                 if let Some(ct) = ct.filter(|_| want) {
                     let slot = &mut cotangents[input as usize];
@@ -163,6 +164,34 @@ impl<T: Scalar> Tape<T> {
         self.check()?;
         let of = |&t: &NodeId| cotangents.get(t as usize).copied().flatten();
         Ok(targets.iter().map(of).collect())
+    }
+
+    /// That a rule, perhaps a user's, gave one cotangent for each input, of its shape: a missing
+    /// one would be a missing gradient, and one of another shape would broadcast into a wrong one.
+    fn check_cotangents(
+        &self,
+        graph: &Graph<T>,
+        id: NodeId,
+        cts: &[Option<Expr<'_, T>>],
+    ) -> Result<()> {
+        self.check()?;
+        let node = graph.node(id);
+        let shapes = graph.input_shapes(node);
+        let wrong = shapes
+            .iter()
+            .zip(cts)
+            .position(|(shape, ct)| ct.is_some_and(|ct| !shape.accepts_or_any(&ct.shape())));
+        let problem = match (wrong, cts.len() == shapes.len()) {
+            (None, true) => return Ok(()),
+            (None, false) => format!("{} cotangents, got {}", shapes.len(), cts.len()),
+            (Some(i), _) => {
+                let got = cts[i].map_or(Shape::SCALAR, |ct| ct.shape());
+                format!("a cotangent of {} for input {i}, got {got}", shapes[i])
+            }
+        };
+        let (op, of) = (graph.describe(id), crate::tape::op::list(&shapes));
+        let text = format!("gradient: {op} of {of}: expected {problem} from its rule");
+        Err(Error::new(ErrorKind::Gradient, text).at(node.at))
     }
 }
 

@@ -2,6 +2,7 @@
 //! f32 against f64, values and cotangents from NumPy, SciPy and PyTorch, and what is refused.
 
 mod cases;
+mod reference;
 mod refused;
 
 use cases::{Case, Input};

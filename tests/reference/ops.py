@@ -1,0 +1,298 @@
+"""Values and cotangents of ops from other programs, for tests/ops/reference.rs.
+
+    python tests/reference/ops.py > tests/reference/ops.txt
+
+Needs NumPy, SciPy and PyTorch. A record is the name of a case, the inputs `x`, the value `y`, the
+cotangent `c` of the value and the cotangents `g` of the inputs; each with its shape and its
+elements column-major (first axis fastest), as gradtape keeps them. `g` is left out where other
+programs have another convention. Cotangents come from PyTorch's autograd unless given.
+"""
+
+import math
+
+import numpy as np
+import scipy.special
+import torch
+import torch.nn.functional as F
+
+torch.set_default_dtype(torch.float64)
+rng = np.random.default_rng(20200514)
+INF, NAN = math.inf, math.nan
+
+
+def line(letter, a):
+    a = np.asarray(a, dtype=np.float64)
+    shape = ",".join(map(str, a.shape)) or "-"
+    print(letter, shape, *(repr(float(v)) for v in a.flatten(order="F")))
+
+
+def record(name, inputs, f, gradients=True, cotangents=None):
+    x = [torch.tensor(np.asarray(i, dtype=np.float64), requires_grad=True) for i in inputs]
+    y = f(*x)
+    y = y if isinstance(y, torch.Tensor) else torch.tensor(np.asarray(y, dtype=np.float64))
+    print("case", name)
+    for i in x:
+        line("x", i.detach().numpy())
+    line("y", y.detach().numpy())
+    if gradients:
+        c = torch.tensor(rng.uniform(0.5, 1.5, y.shape))
+        line("c", c.numpy())
+        if cotangents is None:
+            g = torch.autograd.grad(y, x, c, allow_unused=True) if y.requires_grad else [None] * len(x)
+            cotangents = [torch.zeros_like(i) if j is None else j for i, j in zip(x, g)]
+        else:
+            cotangents = [c * torch.tensor(np.asarray(d, dtype=np.float64)) for d in cotangents]
+        for g in cotangents:
+            line("g", g.detach().numpy())
+
+
+def r(*shape, low=-2.0, high=2.0):
+    return rng.uniform(low, high, shape)
+
+
+def values_only(name, inputs, y):
+    record(name, inputs, lambda *_: y, gradients=False)
+
+
+# --- elementwise: random points, then special ones ------------------------------------------------
+
+sp = scipy.special
+smooth = {
+    "neg": (lambda a: -a, -2, 2), "exp": (torch.exp, -2, 2), "expm1": (torch.expm1, -2, 2),
+    "log": (torch.log, 0.2, 3), "log1p": (torch.log1p, -0.8, 3), "sqrt": (torch.sqrt, 0.2, 3),
+    "rsqrt": (torch.rsqrt, 0.2, 3), "square": (torch.square, -2, 2), "abs": (torch.abs, -2, 2),
+    "sign": (torch.sign, -2, 2), "sin": (torch.sin, -3, 3), "cos": (torch.cos, -3, 3),
+    "tan": (torch.tan, -1.2, 1.2), "asin": (torch.asin, -0.9, 0.9), "acos": (torch.acos, -0.9, 0.9),
+    "atan": (torch.atan, -3, 3), "sinh": (torch.sinh, -2, 2), "cosh": (torch.cosh, -2, 2),
+    "tanh": (torch.tanh, -2, 2), "sigmoid": (torch.sigmoid, -3, 3), "softplus": (F.softplus, -3, 3),
+    "relu": (torch.relu, -2, 2), "gelu": (F.gelu, -3, 3),
+    "gelu_tanh": (lambda a: F.gelu(a, approximate="tanh"), -3, 3), "silu": (F.silu, -3, 3),
+    "erf": (torch.erf, -2, 2), "floor": (torch.floor, -3, 3), "ceil": (torch.ceil, -3, 3),
+    "round": (torch.round, -3, 3), "reciprocal": (torch.reciprocal, 0.5, 3),
+}
+for name, (f, low, high) in smooth.items():
+    record(name, [r(2, 3, low=low, high=high)], f)
+
+record("identity", [r(3)], lambda a: a * 1)
+record("logical_not", [[0.0, 2.0, -0.0, NAN]], lambda a: torch.logical_not(a).double())
+record("is_finite", [[0.0, INF, -INF, NAN, 1e308]], lambda a: torch.isfinite(a).double())
+two = {
+    "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "pow": torch.pow,
+    "atan2": torch.atan2, "hypot": torch.hypot, "maximum": torch.maximum, "minimum": torch.minimum,
+}
+for name, f in two.items():
+    record(name, [r(3, 2, low=0.3), r(2, low=0.3)], f)
+    record(name, [r(3, 1, low=0.3), r(1, 2, low=0.3)], f)
+record("leaky_relu", [r(2, 4), [0.01]], lambda a, s: torch.where(a > 0, a, s * a))
+record("elu", [r(2, 4), [1.3]], lambda a, s: torch.where(a > 0, a, s * torch.expm1(a)))
+same = [[0.0, -0.0, 1.0, NAN, INF, -INF, 2.0], [-0.0, 0.0, 1.0, NAN, INF, INF, 3.0]]
+for name, f in {
+    "equal": torch.eq, "not_equal": torch.ne, "greater": torch.gt, "greater_equal": torch.ge,
+    "less": torch.lt, "less_equal": torch.le, "logical_and": torch.logical_and,
+    "logical_or": torch.logical_or, "logical_xor": torch.logical_xor,
+}.items():
+    record(name, same, lambda a, b, f=f: f(a, b).double())
+record("select", [[1.0, 0.0, NAN, -0.0], [1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]],
+       lambda s, a, b: torch.where(s != 0, a, b))
+record("clamp", [r(3, 4), [-1.0], [0.5]], torch.clamp)
+base, n = np.array([-2.0, -0.5, 0.0, 1.5, 3.0, 2.0]), np.array([3.0, -2.0, 2.0, -1.0, 0.0, 1.0])
+record("powi", [base, n], lambda a, n: torch.pow(a, n.detach()) + 0 * n)
+
+ends = [0.0, -0.0, INF, -INF, NAN]
+for name, f in {
+    "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "sqrt": np.sqrt,
+    "square": np.square, "abs": np.abs, "sin": np.sin, "cos": np.cos, "asin": np.arcsin,
+    "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh,
+    "sigmoid": sp.expit, "softplus": lambda a: np.logaddexp(a, 0.0), "relu": lambda a: np.maximum(a, 0.0),
+    "erf": sp.erf, "floor": np.floor, "ceil": np.ceil, "round": np.round, "reciprocal": np.reciprocal,
+    "sign": np.sign, "rsqrt": lambda a: 1 / np.sqrt(a),
+}.items():
+    with np.errstate(all="ignore"):
+        values_only(name, [ends], f(np.array(ends)))
+tiny, huge = 5e-324, 1.7e308
+for name, points, f in [
+    ("exp", [709.7, 710.0, -745.0, -746.0, 1e-300], np.exp),
+    ("expm1", [1e-10, -1e-300, tiny, 709.0, -40.0], np.expm1),
+    ("log", [tiny, 1e-308, huge, 1.0, -1.0], np.log),
+    ("log1p", [1e-10, -1e-300, -1.0, tiny, huge], np.log1p),
+    ("softplus", [1e4, -1e4, 40.0, -40.0, 700.0, -700.0, 0.0], lambda a: np.logaddexp(a, 0.0)),
+    ("sigmoid", [1e4, -1e4, 40.0, -40.0, 700.0, -700.0], sp.expit),
+    ("tanh", [1e4, -1e4, 20.0, 1e-10, tiny, -1e-300], np.tanh),
+    ("erf", [6.0, -6.0, 1e-10, tiny, 1e4], sp.erf),
+    ("round", [0.5, 1.5, 2.5, -0.5, -1.5, 0.49999999999999994], np.round),
+    ("sqrt", [tiny, huge, -1.0], np.sqrt),
+]:
+    with np.errstate(all="ignore"):
+        values_only(name, [points], f(np.array(points)))
+with np.errstate(all="ignore"):
+    values_only("hypot", [[1e300, tiny, INF, 3.0], [1e300, 0.0, NAN, -4.0]], np.array([math.hypot(1e300, 1e300), tiny, INF, 5.0]))
+    values_only("pow", [[0.0, 0.0, INF, -2.0, -2.0, NAN, 1.0], [0.0, 2.0, -1.0, 3.0, 0.5, 0.0, NAN]],
+                np.power([0.0, 0.0, INF, -2.0, -2.0, NAN, 1.0], [0.0, 2.0, -1.0, 3.0, 0.5, 0.0, NAN]))
+    values_only("atan2", [[0.0, -0.0, 0.0, -0.0, 1.0, INF], [0.0, 0.0, -0.0, -0.0, 0.0, -INF]],
+                np.arctan2([0.0, -0.0, 0.0, -0.0, 1.0, INF], [0.0, 0.0, -0.0, -0.0, 0.0, -INF]))
+    for name, f in [("maximum", np.maximum), ("minimum", np.minimum)]:
+        a, b = [NAN, 1.0, NAN, INF], [1.0, NAN, NAN, -INF]
+        values_only(name, [a, b], f(a, b))
+
+# Kinks: the subgradients that gradtape documents, at the kink and on both sides of it.
+e = 1e-9
+record("abs", [[-e, 0.0, -0.0, e]], torch.abs, cotangents=[[-1.0, 0.0, 0.0, 1.0]])
+record("relu", [[-e, 0.0, -0.0, e]], torch.relu, cotangents=[[0.0, 0.0, 0.0, 1.0]])
+record("leaky_relu", [[-e, 0.0, e], [0.1, 0.1, 0.1]], lambda a, s: torch.where(a > 0, a, s * a),
+       cotangents=[[0.1, 0.1, 1.0], [-e, 0.0, 0.0]])
+record("elu", [[-e, 0.0, e], [0.5, 0.5, 0.5]], lambda a, s: torch.where(a > 0, a, s * torch.expm1(a)),
+       cotangents=[[0.5 * math.exp(-e), 0.5, 1.0], [math.expm1(-e), 0.0, 0.0]])
+record("maximum", [[1.0, 1.0, 1.0], [1.0 - e, 1.0, 1.0 + e]], torch.maximum,
+       cotangents=[[1.0, 0.5, 0.0], [0.0, 0.5, 1.0]])
+record("minimum", [[1.0, 1.0, 1.0], [1.0 - e, 1.0, 1.0 + e]], torch.minimum,
+       cotangents=[[0.0, 0.5, 1.0], [1.0, 0.5, 0.0]])
+record("clamp", [[-1.0 - e, -1.0, -1.0 + e, 1.0 - e, 1.0, 1.0 + e], [-1.0] * 6, [1.0] * 6], torch.clamp,
+       cotangents=[[0, 1, 1, 1, 1, 0], [1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]])
+record("hypot", [[0.0, 3.0], [0.0, 4.0]], torch.hypot, cotangents=[[0.0, 0.6], [0.0, 0.8]])
+record("pow", [[0.0, 0.0, 2.0], [0.0, 2.0, 0.0]], torch.pow,
+       cotangents=[[0.0, 0.0, 0.0], [0.0, 0.0, math.log(2.0)]])
+record("softplus", [[1e4, -1e4, 0.0]], lambda a: torch.logaddexp(a, 0 * a), cotangents=[[1.0, 0.0, 0.5]])
+record("sigmoid", [[1e4, -1e4]], torch.sigmoid, cotangents=[[0.0, 0.0]])
+record("tanh", [[1e4, -1e4]], torch.tanh, cotangents=[[0.0, 0.0]])
+
+# --- reductions, softmax --------------------------------------------------------------------------
+
+reductions = {
+    "sum": torch.sum, "mean": torch.mean, "max": torch.amax, "min": torch.amin,
+    "norm": lambda a, d, keepdim: torch.sqrt(torch.sum(a * a, d, keepdim=keepdim)),
+    "norm_l1": lambda a, d, keepdim: torch.sum(a.abs(), d, keepdim=keepdim),
+    "variance": lambda a, d, keepdim: torch.var(a, d, correction=0, keepdim=keepdim),
+    "std": lambda a, d, keepdim: torch.std(a, d, correction=0, keepdim=keepdim),
+    "all": lambda a, d, keepdim: torch.tensor(np.all(a.detach().numpy() != 0, axis=d, keepdims=keepdim).astype(float)),
+    "any": lambda a, d, keepdim: torch.tensor(np.any(a.detach().numpy() != 0, axis=d, keepdims=keepdim).astype(float)),
+}
+
+
+def prod(a, d, keepdim):
+    for axis in sorted((i % a.ndim for i in d), reverse=True):
+        a = torch.prod(a, axis, keepdim=keepdim)
+    return a
+
+
+for name, f in {**reductions, "prod": prod}.items():
+    record(f"{name} all", [r(3, 4)], lambda a: f(a, (0, 1), keepdim=False))
+    record(f"{name} rows", [r(4, 3)], lambda a: f(a, (0,), keepdim=False))
+    record(f"{name} columns", [r(4, 3)], lambda a: f(a, (1,), keepdim=False))
+    record(f"{name} outer axes", [r(3, 2, 4)], lambda a: f(a, (0, 2), keepdim=False))
+    record(f"{name} middle axis", [r(3, 4, 2)], lambda a: f(a, (1,), keepdim=True))
+tied = [[1.0, 2.0, 2.0], [3.0, 3.0, 3.0]]
+record("max columns", [tied], lambda a: torch.amax(a, 1))
+record("min columns", [tied], lambda a: torch.amin(a, 1))
+record("norm columns", [[[0.0, 0.0], [3.0, 4.0]]], lambda a: torch.linalg.vector_norm(a, dim=1))
+record("norm_l1 columns", [[[0.0, -2.0], [3.0, 0.0]]], lambda a: a.abs().sum(1))
+record("prod columns", [[[0.0, 2.0, 3.0], [0.0, 0.0, 3.0], [1.0, 2.0, 0.0]]], lambda a: torch.prod(a, 1))
+values_only("max columns", [[[NAN, 1.0], [1.0, NAN], [-INF, -INF], [INF, 1.0]]], [NAN, NAN, -INF, INF])
+values_only("min columns", [[[NAN, 1.0], [1.0, NAN], [-INF, 2.0], [INF, INF]]], [NAN, NAN, -INF, INF])
+values_only("all columns", [[[NAN, 1.0], [0.0, NAN], [-0.0, 2.0]]], [1.0, 0.0, 0.0])
+values_only("any columns", [[[NAN, 0.0], [0.0, -0.0]]], [1.0, 0.0])
+values_only("variance columns", [[[1e9 + 1, 1e9 + 2, 1e9 + 3]]], [2.0 / 3.0])
+record("variance of a sample", [r(5, 3)], lambda a: torch.var(a, 0, correction=1))
+record("std of a sample", [r(5, 3)], lambda a: torch.std(a, 0, correction=1, keepdim=True))
+record("cumsum rows", [r(4, 3)], lambda a: torch.cumsum(a, 0))
+record("cumsum columns", [r(4, 3)], lambda a: torch.cumsum(a, 1))
+record("cumsum_with reverse", [r(4, 3)], lambda a: torch.cumsum(a.flip(0), 0).flip(0))
+record("cumsum_with exclusive", [r(4, 3)], lambda a: torch.cumsum(a, 1) - a)
+record("argmax rows", [r(4, 3)], lambda a: torch.argmax(a, 0).double())
+values_only("argmax rows", [[[1.0, 2.0, -INF], [1.0, NAN, -INF], [0.0, 3.0, -INF]]], [0.0, 1.0, 0.0])
+record("argmin middle", [r(2, 4, 3)], lambda a: torch.argmin(a, 1).double())
+
+for name, f in [("softmax", torch.softmax), ("log_softmax", torch.log_softmax), ("logsumexp", torch.logsumexp)]:
+    record(f"{name} columns", [r(4, 3)], lambda a: f(a, 1))
+    record(f"{name} rows", [r(4, 3)], lambda a: f(a, 0))
+    record(f"{name} columns", [[[1e4, 0.0, -1e4], [700.0, 700.0, -700.0], [-1e4, -1e4, -1e4 + 1]]], lambda a: f(a, 1))
+    record(f"{name} rows", [[[-INF, 1.0], [0.0, 2.0]]], lambda a: f(a, 0), gradients=False)
+record("logsumexp_keep middle", [r(2, 3, 4)], lambda a: torch.logsumexp(a, 1, keepdim=True))
+values_only("logsumexp columns", [[[-INF, -INF], [INF, 1.0], [NAN, 1.0]]], [-INF, INF, NAN])
+
+# --- products -------------------------------------------------------------------------------------
+
+record("matmul", [r(3, 4), r(4, 2)], torch.matmul)
+record("matmul larger", [r(19, 33), r(33, 9)], torch.matmul)
+record("matmul left transposed", [r(4, 3), r(4, 2)], lambda a, b: a.T @ b)
+record("matmul right transposed", [r(3, 4), r(2, 4)], lambda a, b: a @ b.T)
+record("matmul both transposed", [r(4, 3), r(2, 4)], lambda a, b: a.T @ b.T)
+for name, a, b in [
+    ("vector right", (3, 4), (4,)), ("vector left", (4,), (4, 2)), ("vectors", (4,), (4,)),
+    ("batched", (2, 3, 4), (2, 4, 5)), ("batch broadcast", (2, 1, 3, 4), (3, 4, 2)),
+    ("folded", (2, 3, 4), (4, 5)), ("of a shared left", (3, 4), (2, 4, 5)),
+]:
+    record(f"matmul {name}", [r(*a), r(*b)], torch.matmul)
+values_only("matmul", [[[0.0, 1.0]], [[INF], [1.0]]], [[NAN]])
+record("matmul over nothing", [np.zeros((3, 0)), np.zeros((0, 2))], torch.matmul)
+record("dot", [r(5), r(5)], torch.dot)
+record("outer", [r(3), r(4)], torch.outer)
+
+# --- shapes: reshape is column-major, which is NumPy's order="F" ----------------------------------
+
+
+def fold(a, *shape):
+    """Reshape with the first axis fastest."""
+    back = lambda t: t.permute(*reversed(range(t.ndim)))
+    return back(back(a).reshape(*reversed(shape)))
+
+
+record("reshape", [r(3, 4)], lambda a: fold(a, 2, 6))
+record("reshape rows stay", [r(3, 4)], lambda a: fold(a, 3, 2, 2))
+record("flatten", [r(2, 3, 2)], lambda a: fold(a.sin(), 2, 6))
+record("expand_dims", [r(3, 4)], lambda a: (a * a)[None, :, :, None])
+record("squeeze", [r(3, 1, 4, 1)], lambda a: (a * a)[:, 0, :, 0])
+record("permute", [r(2, 3, 1, 4)], lambda a: (a * a).permute(2, 0, 3, 1))
+record("t", [r(3, 4)], lambda a: (a * a).T)
+record("swap_axes", [r(2, 3, 4)], lambda a: (a * a).transpose(0, 2))
+record("broadcast_to", [r(3, 1)], lambda a: (a * a).expand(2, 3, 4))
+record("slice", [r(5, 6)], lambda a: a[1:4, :-1:2])
+record("slice rows stay", [r(4, 5)], lambda a: (a * a)[:, 1:-1])
+record("slice backwards", [r(4, 5)], lambda a: (a * a).flip(0)[::2])
+record("slice_axis", [r(2, 5, 3)], lambda a: (a * a)[:, 1:4])
+record("index_axis", [r(4, 5)], lambda a: (a * a)[:, -1])
+record("flip", [r(4, 3)], lambda a: (a * a).flip(0, 1))
+record("split", [r(3, 6)], lambda a: a[:, :1] * a[:, 1:4] - a[:, 4:].sum(1, keepdim=True))
+record("concat columns", [r(3, 2), r(3, 4)], lambda a, b: torch.cat([a, b, a], 1).sin())
+record("concat rows", [r(3, 2), r(2, 2)], lambda a, b: torch.cat([a, b], 0).sin())
+record("stack", [r(3, 2), r(3, 2)], lambda a, b: torch.stack([a, b], -1).sin())
+record("pad", [r(3, 2)], lambda a: F.pad(a * a, (0, 2, 1, 0), value=1.5))
+record("tile", [r(2, 3)], lambda a: torch.tile(a * a, (2, 3)))
+record("tril", [r(3, 4)], lambda a: torch.tril(a * a))
+record("triu", [r(4, 3)], lambda a: torch.triu(a * a, 1))
+record("tril batched", [r(2, 3, 3)], lambda a: torch.tril(a * a, -1))
+record("sum_to_like", [r(3, 4), r(4)], lambda a, b: a.sin().sum(0))
+record("stop_gradient", [r(3)], lambda a: a * 2)
+
+# --- indices and losses; the indices are those of tests/ops/cases.rs ------------------------------
+
+record("take rows", [r(5, 3)], lambda a: (a * a)[[4, 0, 4, 1]])
+record("take columns", [r(3, 4)], lambda a: (a * a)[:, [[3, 0], [0, 1]]])
+record("take middle", [r(2, 4, 3)], lambda a: (a * a)[:, [1, 1, 3]])
+record("gather columns", [r(3, 4)], lambda a: torch.gather(a * a, 1, torch.tensor([[3], [0], [2]])))
+record("gather rows", [r(3, 2)], lambda a: torch.gather(a * a, 0, torch.tensor([[2, 0], [2, 1]])))
+record("scatter_add", [r(4, 2), r(3, 2)], lambda a, b: a.index_add(0, torch.tensor([3, 0, 3]), b).square())
+record("one_hot", [r(3, 4)], lambda a: a * F.one_hot(torch.tensor([1, 3, 0]), 4))
+
+record("squared_error", [r(3, 2), r(3, 2)], lambda a, b: (a - b) ** 2)
+record("absolute_error", [r(3, 2), r(3, 2)], lambda a, b: F.l1_loss(a, b, reduction="none"))
+record("huber_loss", [r(4, 3), r(4, 3)], lambda a, b: F.huber_loss(a, b, delta=0.7, reduction="none"))
+bce = lambda a, b: F.binary_cross_entropy_with_logits(a, b, reduction="none")
+record("logistic_loss", [r(4, 3), r(4, 3, low=0.1, high=0.9)], bce)
+record("logistic_loss", [[1e4, -1e4, 1e4, -1e4], [1.0, 0.0, 0.0, 1.0]], bce)
+sign = torch.tensor([[1.0], [-1.0], [-1.0], [1.0]])
+record("hinge_loss", [r(4, 3)], lambda a: torch.relu(1 - sign * a))
+record("poisson_loss", [r(3, 2), r(3, 2, low=0.3)], lambda a, b: F.poisson_nll_loss(a, b, reduction="none"))
+poisson = lambda a, b: F.poisson_nll_loss(a, b, full=True, reduction="none")
+record("poisson_loss_full", [r(3, 2), [[0.5, 1.0], [2.0, 3.0], [7.0, 100.0]]], poisson)
+record("poisson_loss_full", [r(2), [0.0, 1.0]], poisson, gradients=False)  # its slope at 0 is NaN
+labels = torch.tensor([2, 0, 3])
+record("softmax_cross_entropy", [r(3, 4)], lambda a: F.cross_entropy(a, labels, reduction="none"))
+record("softmax_cross_entropy", [[[1e4, 0.0, -1e4, 1.0], [-1e4, 1e4, 0.0, 0.0], [1.0, 2.0, 3.0, 1e4]]],
+       lambda a: F.cross_entropy(a, labels, reduction="none"))
+record("softmax_cross_entropy_soft", [r(3, 4), r(3, 4, low=0.1, high=0.9)],
+       lambda a, p: F.cross_entropy(a, p, reduction="none"))
+record("kl_divergence", [r(3, 4), r(3, 4, low=0.1, high=0.9)],
+       lambda a, p: F.kl_div(torch.log_softmax(a, 1), p, reduction="none").sum(1))
+values_only("kl_divergence", [[[0.0, 0.0]], [[1.0, 0.0]]], [math.log(2.0)])
+record("multiclass_hinge_loss", [r(3, 4)],
+       lambda a: torch.relu((1 + a - a.gather(1, labels[:, None])).masked_fill(F.one_hot(labels, 4) == 1, -INF).amax(1)))
