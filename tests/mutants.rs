@@ -4,7 +4,7 @@
 use gradtape::check;
 use gradtape::tape::op::{MatMul, Reduce, Reduction, ScalarOp, Softmax};
 use gradtape::{
-    Arg, Axes, Derivative, ErrorKind, Expr, Out, Primitive, Result, RowRule, Shape, Tape, Tensor,
+    Arg, Axes, Derivative, ErrorKind, Expr, Out, Primitive, Result, RowRule, Shape, Tensor,
 };
 
 type E<'t> = Expr<'t, f64>;

@@ -81,10 +81,16 @@ fn adjoint(
     };
     let jv = mix(0.5 / h, &value(h), -0.5 / h, &value(-h));
     let backward: f64 = of_c.iter().zip(&v).map(|(g, v)| dot(g, v)).sum();
-    let size: f64 = of_c.iter().zip(&v).map(|(g, v)| dot(&g.map(f64::abs), &v.map(f64::abs))).sum();
+    let sizes = of_c.iter().zip(&v).map(|(g, v)| dot(&g.map(f64::abs), &v.map(f64::abs)));
+    let size: f64 = sizes.sum();
     let forward = dot(&c, &jv);
     prop_assert!((forward - backward).abs() <= 1e-6 * (1.0 + size), "{forward} {backward}");
     Ok(())
+}
+
+/// Failing cases are printed, not written to files.
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..Default::default() }
 }
 
 /// Two shapes that broadcast: some axes of each become 1, some leading ones of one go.
@@ -102,7 +108,7 @@ fn broadcast_pair() -> impl Strategy<Value = (Shape, Shape)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config(200))]
 
     #[test]
     fn broadcasting((a, b) in broadcast_pair(), seed in 0u64..1 << 30) {
@@ -179,7 +185,7 @@ fn grow<'t>(tape: &'t Tape, x: &[E<'t>], steps: &[Step]) -> E<'t> {
             13 => a.slice((.., 1..)).pad(&[(0, 0), (0, 1)], 0.25),
             14 => tape.concat(&[a.index_axis(1, 0).expand_dims(&[1]), b.slice((.., 0..2))], 1),
             15 => a.t().matmul(b).tanh().sum_axes(&[0]) + a * 0.5,
-            16 => a.matmul(b.slice([0..3]).tanh()) * 0.3,
+            16 => a.matmul(b.slice((0..3,)).tanh()) * 0.3,
             17 => a.reshape([gradtape::ANY]).cumsum(0).reshape_like(a) * 0.1,
             18 => a.t().t() * 1.0 + b * 0.0,
             // A dead end: b is needed, and nothing flows back to it.
@@ -194,7 +200,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config(100))]
 
     #[test]
     fn plans_of_random_graphs_give_the_interpreters_bits(

@@ -313,9 +313,9 @@ fn shapes() -> Vec<Case> {
         open "sum_to_like" [r([3, 4]), r([4])] |t, x| x[0].sin().sum_to_like(x[1]);
         open "sum_to_like rows stay" [r([3, 4]), r([3, 1])] |t, x| x[0].sin().sum_to_like(x[1]);
         open "slice" [r([5, 6])] |t, x| x[0].slice((1..4, Span::from(..-1).by(2)));
-        open "slice rows stay" [r([4, 5])] |t, x| x[0].square().slice((.., 1..-1));
+        open "slice rows stay" [r([4, 5])] |t, x| x[0].square().slice((.., ..-1));
         open "slice backwards" [r([4, 5])] |t, x| x[0].square().slice([Span::ALL.by(-2)]);
-        open "slice to nothing" [r([4, 5])] |t, x| x[0].slice((.., 2..2));
+        open "slice to nothing" [r([4, 5])] |t, x| x[0].slice((.., 5..));
         open "slice_axis" [r([2, 5, 3])] |t, x| x[0].square().slice_axis(-2, 1..4);
         open "index_axis" [r([4, 5])] |t, x| x[0].square().index_axis(1, -1);
         open "index_axis rows" [r([4, 5])] |t, x| x[0].square().index_axis(0, 2);
@@ -369,7 +369,7 @@ fn indices() -> Vec<Case> {
         open "index views" [r([5, 3])] |t, x| {
             let i = at(t, [2, 2], &[4, 0, 1, 2]);
             let j = i.expand_dims(&[1]).squeeze(&[1]).permute(&[1, 0]).flip(&[0]).flatten();
-            let k = t.concat(&[j.reshape([4]).slice([1..3]), j.index_axis(1, 0)], 0);
+            let k = t.concat(&[j.reshape([4]).slice((1..3,)), j.index_axis(1, 0)], 0);
             let k = k.tile(&[2]).pad(&[(1, 0)], 3).take(0, at(t, [3], &[0, 4, 2]));
             let k = k.gather(0, at(t, [2], &[1, 2])).broadcast_to([3, 2]).slice_axis(0, 1..);
             x[0].take(0, k).square()

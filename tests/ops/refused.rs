@@ -17,7 +17,7 @@ fn i<'t, const N: usize>(tape: &'t Tape<f64>, shape: [usize; N]) -> IndexExpr<'t
 
 /// What differs from the error that is wanted, if anything does.
 #[track_caller]
-fn row(want: &str, f: impl Fn(&Tape<f64>)) -> Option<String> {
+fn row(want: &str, f: impl for<'t> Fn(&'t Tape<f64>) -> E<'t>) -> Option<String> {
     let here = Location::caller();
     let tape = Tape::new();
     f(&tape);
@@ -66,11 +66,11 @@ fn reductions_and_softmax() {
             none_differ(&[
                 row(
                     &format!("{name}: [?, 3]: expected an axis of [?, 3], which has 2, got axis 2"),
-                    |t| drop(z(t, [ANY, 3]).$some(&[2] $(, $arg)?)),
+                    |t| z(t, [ANY, 3]).$some(&[2] $(, $arg)?),
                 ),
                 row(
                     &format!("{name}: [4, 3]: axis -2 is named twice"),
-                    |t| drop(z(t, [4, 3]).$keep(&[0, -2] $(, $arg)?)),
+                    |t| z(t, [4, 3]).$keep(&[0, -2] $(, $arg)?),
                 ),
             ]);
         )*};
@@ -90,28 +90,24 @@ fn reductions_and_softmax() {
     }
     none_differ(&[
         row("max: [0, 3]: expected at least one element along axes [0]", |t| {
-            drop(z(t, [0, 3]).max_axes(&[0]));
+            z(t, [0, 3]).max_axes(&[0])
         }),
-        row("min: [3, 0]: expected at least one element along axes [0, 1]", |t| {
-            drop(z(t, [3, 0]).min());
-        }),
-        row("cumsum: []: expected an axis of [], which has 0, got axis 0", |t| {
-            drop(z(t, []).cumsum(0));
-        }),
+        row("min: [3, 0]: expected at least one element along axes [0, 1]", |t| z(t, [3, 0]).min()),
+        row("cumsum: []: expected an axis of [], which has 0, got axis 0", |t| z(t, []).cumsum(0)),
         row("softmax: [3]: expected an axis of [3], which has 1, got axis 1", |t| {
-            drop(z(t, [3]).softmax(1));
+            z(t, [3]).softmax(1)
         }),
         row("log_softmax: [3]: expected an axis of [3], which has 1, got axis -2", |t| {
-            drop(z(t, [3]).log_softmax(-2));
+            z(t, [3]).log_softmax(-2)
         }),
         row("logsumexp: []: expected an axis of [], which has 0, got axis -1", |t| {
-            drop(z(t, []).logsumexp_keep(-1));
+            z(t, []).logsumexp_keep(-1)
         }),
         row("argmax: [?]: expected an axis of [?], which has 1, got axis 1", |t| {
-            drop(z(t, [ANY]).argmax(1).to_float());
+            z(t, [ANY]).argmax(1).to_float()
         }),
         row("argmin: [0, 3]: expected 1 to 2³² elements along axis 0", |t| {
-            drop(z(t, [0, 3]).argmin(0).to_float());
+            z(t, [0, 3]).argmin(0).to_float()
         }),
     ]);
 }
@@ -120,26 +116,22 @@ fn reductions_and_softmax() {
 fn products() {
     none_differ(&[
         row("matmul: [2, 4] · [3, 2]: inner extents 4 and 3 differ", |t| {
-            drop(z(t, [2, 4]).matmul(z(t, [3, 2])));
+            z(t, [2, 4]).matmul(z(t, [3, 2]))
         }),
         row("matmul: [?, 4] · [3, 2]: inner extents 4 and 3 differ", |t| {
-            drop(z(t, [ANY, 4]).matmul(z(t, [3, 2])));
+            z(t, [ANY, 4]).matmul(z(t, [3, 2]))
         }),
         row("matmul: [2, 4]ᵀ · [3, 2]: inner extents 2 and 3 differ", |t| {
-            drop(z(t, [2, 4]).t().matmul(z(t, [3, 2])));
+            z(t, [2, 4]).t().matmul(z(t, [3, 2]))
         }),
-        row("matmul: [] · [3, 2]: expected rank 2 or more", |t| {
-            drop(z(t, []).matmul(z(t, [3, 2])));
-        }),
+        row("matmul: [] · [3, 2]: expected rank 2 or more", |t| z(t, []).matmul(z(t, [3, 2]))),
         row("matmul: [2, 3, 4] · [5, 4, 2]: batch extents [2] and [5] do not broadcast", |t| {
-            drop(z(t, [2, 3, 4]).matmul(z(t, [5, 4, 2])));
+            z(t, [2, 3, 4]).matmul(z(t, [5, 4, 2]))
         }),
         row("dot: [2, 3]: expected two vectors, got [3] beside it", |t| {
-            drop(z(t, [2, 3]).dot(z(t, [3])));
+            z(t, [2, 3]).dot(z(t, [3]))
         }),
-        row("outer: [3]: expected two vectors, got [] beside it", |t| {
-            drop(z(t, [3]).outer(2.0));
-        }),
+        row("outer: [3]: expected two vectors, got [] beside it", |t| z(t, [3]).outer(2.0)),
     ]);
 }
 
@@ -147,79 +139,59 @@ fn products() {
 fn shapes() {
     none_differ(&[
         row("reshape: [3, 4]: expected as many elements as [5, ?] has", |t| {
-            drop(z(t, [3, 4]).reshape([5, ANY]));
+            z(t, [3, 4]).reshape([5, ANY])
         }),
         row("reshape: [3, 4]: expected at most one unknown extent, got [?, ?]", |t| {
-            drop(z(t, [3, 4]).reshape([ANY, ANY]));
+            z(t, [3, 4]).reshape([ANY, ANY])
         }),
         row("reshape_like: [3, 4]: expected as many elements as [5] has", |t| {
-            drop(z(t, [3, 4]).reshape_like(z(t, [5])));
+            z(t, [3, 4]).reshape_like(z(t, [5]))
         }),
-        row("reshape: []: expected rows of as many elements as [?, ?] has", |t| {
-            drop(z(t, []).flatten());
-        }),
-        row("expand_dims: [3]: axis -2 is named twice", |t| {
-            drop(z(t, [3]).expand_dims(&[1, -2]));
-        }),
-        row("squeeze: [3, 1]: expected extent 1 on axis 0", |t| {
-            drop(z(t, [3, 1]).squeeze(&[0]));
-        }),
-        row("permute: [3, 4]: expected each axis once, got [0]", |t| {
-            drop(z(t, [3, 4]).permute(&[0]));
-        }),
-        row("swap_axes: [3]: expected an axis of [3], which has 1, got axis -2", |t| {
-            drop(z(t, [3]).t());
-        }),
+        row("reshape: []: expected rows of as many elements as [?, ?] has", |t| z(t, []).flatten()),
+        row("expand_dims: [3]: axis -2 is named twice", |t| z(t, [3]).expand_dims(&[1, -2])),
+        row("squeeze: [3, 1]: expected extent 1 on axis 0", |t| z(t, [3, 1]).squeeze(&[0])),
+        row("permute: [3, 4]: expected each axis once, got [0]", |t| z(t, [3, 4]).permute(&[0])),
+        row("swap_axes: [3]: expected an axis of [3], which has 1, got axis -2", |t| z(t, [3]).t()),
         row("broadcast_to: [3, 2]: does not broadcast to [?, 4]", |t| {
-            drop(z(t, [3, 2]).broadcast_to([3, 4]));
+            z(t, [3, 2]).broadcast_to([3, 4])
         }),
         row("broadcast_like: [3] does not broadcast to [2]", |t| {
-            drop(z(t, [3]).broadcast_like(z(t, [2])));
+            z(t, [3]).broadcast_like(z(t, [2]))
         }),
-        row("sum_to_like: [2, 3] is not [2] broadcast", |t| {
-            drop(z(t, [2, 3]).sum_to_like(z(t, [2])));
-        }),
-        row("slice: [3]: expected at most 1 ranges, got 2", |t| {
-            drop(z(t, [3]).slice((.., ..)));
-        }),
+        row("sum_to_like: [2, 3] is not [2] broadcast", |t| z(t, [2, 3]).sum_to_like(z(t, [2]))),
+        row("slice: [3]: expected at most 1 ranges, got 2", |t| z(t, [3]).slice((.., ..))),
         row("slice: [3, 4]: expected 2:5 within an axis of extent 4", |t| {
-            drop(z(t, [3, 4]).slice((.., 2..5)));
+            z(t, [3, 4]).slice((.., 2..5))
         }),
-        row("slice: [?]: expected a step other than 0", |t| {
-            drop(z(t, [ANY]).slice([Span::ALL.by(0)]));
-        }),
+        row("slice: [?]: expected a step other than 0", |t| z(t, [ANY]).slice([Span::ALL.by(0)])),
         row("slice_axis: [3]: expected an axis of [3], which has 1, got axis 1", |t| {
-            drop(z(t, [3]).slice_axis(1, ..));
+            z(t, [3]).slice_axis(1, ..)
         }),
         row("slice: [3, 4]: expected 4:5 within an axis of extent 4", |t| {
-            drop(z(t, [3, 4]).index_axis(1, 4));
+            z(t, [3, 4]).index_axis(1, 4)
         }),
         row("flip: [3]: expected an axis of [3], which has 1, got axis 1", |t| {
-            drop(z(t, [3]).flip(&[1]));
+            z(t, [3]).flip(&[1])
         }),
         row("split: [3, 4]: expected sizes that add up to 4, got 1 + 2", |t| {
-            drop(z(t, [3, 4]).split(1, &[1, 2]));
+            z(t, [3, 4]).split(1, &[1, 2])[0]
         }),
-        row("concat: expected at least one part, got none", |t| {
-            drop(t.concat::<E<'_>>(&[], 0));
-        }),
+        row("concat: expected at least one part, got none", |t| t.concat::<E<'_>>(&[], 0)),
         row("concat: [3, 4], [2, 4]: expected equal extents but on axis 1", |t| {
-            drop(t.concat(&[z(t, [3, 4]), z(t, [2, 4])], 1));
+            t.concat(&[z(t, [3, 4]), z(t, [2, 4])], 1)
         }),
         row("stack: [3]: expected an axis of [1, 1], which has 2, got axis 2", |t| {
-            drop(t.stack(&[z(t, [3]), z(t, [3])], 2));
+            t.stack(&[z(t, [3]), z(t, [3])], 2)
         }),
         row("concat: [1, 3], [1, 4]: expected equal extents but on axis 0", |t| {
-            drop(t.stack(&[z(t, [3]), z(t, [4])], 0));
+            t.stack(&[z(t, [3]), z(t, [4])], 0)
         }),
         row("pad: [3]: expected 1 pairs of widths, got 2", |t| {
-            drop(z(t, [3]).pad(&[(1, 1), (0, 0)], 0.0));
+            z(t, [3]).pad(&[(1, 1), (0, 0)], 0.0)
         }),
-        row("tile: [3]: expected 1 repeats, got 0", |t| {
-            drop(z(t, [3]).tile(&[]));
-        }),
-        row("tril: [3]: expected at least 2 axes", |t| drop(z(t, [3]).tril(0))),
-        row("triu: []: expected at least 2 axes", |t| drop(z(t, []).triu(0))),
+        row("tile: [3]: expected 1 repeats, got 0", |t| z(t, [3]).tile(&[])),
+        row("tril: [3]: expected at least 2 axes", |t| z(t, [3]).tril(0)),
+        row("triu: []: expected at least 2 axes", |t| z(t, []).triu(0)),
     ]);
 }
 
@@ -227,49 +199,47 @@ fn shapes() {
 fn indices_and_losses() {
     none_differ(&[
         row("take: [3]: expected an axis of [3], which has 1, got axis 1", |t| {
-            drop(z(t, [3]).take(1, i(t, [2])));
+            z(t, [3]).take(1, i(t, [2]))
         }),
         row("gather: [3, 4], [2, 1]: expected equal extents but on axis 1", |t| {
-            drop(z(t, [3, 4]).gather(1, i(t, [2, 1])));
+            z(t, [3, 4]).gather(1, i(t, [2, 1]))
         }),
         row("take_add: [5, 2], [4], [3, 2]: expected [4, 2] first", |t| {
-            drop(z(t, [3, 2]).scatter_add(0, i(t, [4]), z(t, [5, 2])));
+            z(t, [3, 2]).scatter_add(0, i(t, [4]), z(t, [5, 2]))
         }),
-        row("index_equal: [3], [4]: expected equal shapes", |t| {
-            drop(i(t, [3]).equal(i(t, [4])));
-        }),
+        row("index_equal: [3], [4]: expected equal shapes", |t| i(t, [3]).equal(i(t, [4]))),
         row("squared_error: [3, 1], [3]: expected targets of shape [3, 1]", |t| {
-            drop(z(t, [3, 1]).squared_error(z(t, [3])));
+            z(t, [3, 1]).squared_error(z(t, [3]))
         }),
         row("absolute_error: [4], [3]: expected targets of shape [4]", |t| {
-            drop(z(t, [4]).absolute_error(z(t, [3])));
+            z(t, [4]).absolute_error(z(t, [3]))
         }),
         row("huber_loss: [3]: expected a positive finite delta, got 0", |t| {
-            drop(z(t, [3]).huber_loss(z(t, [3]), 0.0));
+            z(t, [3]).huber_loss(z(t, [3]), 0.0)
         }),
         row("logistic_loss: [4], [3]: expected targets of shape [4]", |t| {
-            drop(z(t, [4]).logistic_loss(z(t, [3])));
+            z(t, [4]).logistic_loss(z(t, [3]))
         }),
         row("hinge_loss: [4], [3]: expected targets of shape [4]", |t| {
-            drop(z(t, [4]).hinge_loss(z(t, [3])));
+            z(t, [4]).hinge_loss(z(t, [3]))
         }),
         row("poisson_loss: [4], [3]: expected targets of shape [4]", |t| {
-            drop(z(t, [4]).poisson_loss(z(t, [3])));
+            z(t, [4]).poisson_loss(z(t, [3]))
         }),
         row("poisson_loss_full: [4], [3]: expected targets of shape [4]", |t| {
-            drop(z(t, [4]).poisson_loss_full(z(t, [3])));
+            z(t, [4]).poisson_loss_full(z(t, [3]))
         }),
         row("softmax_cross_entropy: [3, 4], [4]: expected labels of shape [3]", |t| {
-            drop(z(t, [3, 4]).softmax_cross_entropy(i(t, [4])));
+            z(t, [3, 4]).softmax_cross_entropy(i(t, [4]))
         }),
         row("softmax_cross_entropy_soft: [3, 4], [3]: expected targets of shape [3, 4]", |t| {
-            drop(z(t, [3, 4]).softmax_cross_entropy_soft(z(t, [3])));
+            z(t, [3, 4]).softmax_cross_entropy_soft(z(t, [3]))
         }),
         row("kl_divergence: [3, 4], [3]: expected targets of shape [3, 4]", |t| {
-            drop(z(t, [3, 4]).kl_divergence(z(t, [3])));
+            z(t, [3, 4]).kl_divergence(z(t, [3]))
         }),
         row("multiclass_hinge_loss: [3, 4], [4]: expected labels of shape [3]", |t| {
-            drop(z(t, [3, 4]).multiclass_hinge_loss(i(t, [4])));
+            z(t, [3, 4]).multiclass_hinge_loss(i(t, [4]))
         }),
     ]);
 }
