@@ -118,6 +118,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "while it is written")]
+    #[allow(clippy::single_range_in_vec_init)] // one write
     fn a_piece_being_written_is_not_read() {
         Arena::<f32>::new(4).unwrap().open([0..2]).0.get(1..3);
     }
