@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::plot::{self, Series};
+use common::plot::{self, Series, SeriesLabelPosition::LowerLeft};
 use common::{Options, Result, Run, Summary, gradient_norm};
 use gradtape::data::{Dataset, Standardizer, metrics};
 use gradtape::io::Csv;
@@ -29,7 +29,7 @@ struct Args {
     #[arg(long, default_value_t = 0.9)]
     momentum: f64,
     /// Norm of the gradient at which to stop
-    #[arg(long, default_value_t = 1e-12)]
+    #[arg(long, default_value_t = 3e-13)]
     tolerance: f64,
     /// CSV file
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/datasets/diabetes/diabetes.csv"))]
@@ -74,6 +74,9 @@ fn run(args: Args) -> Result {
         let feeds = [x.feed(&train_x), y.feed(&train_y), lambda.feed(&penalty)];
         (final_loss, norm_then) =
             run.descend(&mut session, step, (loss, norm), &feeds, args.tolerance)?;
+        if of_train.is_empty() {
+            run.write("loss.svg", &plot::convergence(run.losses(), final_loss)?)?;
+        }
 
         let learned = session.value(w)?.into_vec().into_iter().chain([session.value(b)?.item()?]);
         let exact = closed_form(train_x.as_matrix().into(), train_y.as_dvector().into(), penalty)?;
@@ -90,12 +93,8 @@ fn run(args: Args) -> Result {
     let best = of_test.iter().fold((0.0, f64::MIN), |a, &b| if b.1 > a.1 { b } else { a });
     let series = [("training part", of_train), ("test part", of_test)];
     let series = series.map(|(name, points)| Series { name, points });
-    run.write("loss.svg", &plot::loss_curve(run.losses(), 1, &[])?)?;
-    let axes = ("log₁₀ λ", "R²");
-    run.write(
-        "result.svg",
-        &plot::lines("Variance explained by ridge regression", axes, &series)?,
-    )?;
+    let picture = plot::lines("R² of ridge regression", ("log₁₀ λ", "R²"), LowerLeft, &series)?;
+    run.write("result.svg", &picture)?;
     run.finish(
         &session,
         &Summary {
