@@ -23,7 +23,8 @@ struct Args {
     #[arg(default_value_if("short", "true", "2"))]
     epochs: u32,
     /// Train on the first images only
-    #[arg(long, default_value_t = 60_000, default_value_if("short", "true", "6000"))]
+    #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(default_value_if("short", "true", "6000"))]
     images: u32,
     /// Images in a step
     #[arg(long, default_value_t = 128)]
