@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::plot::{self, Series};
+use common::plot::{self, Series, SeriesLabelPosition::LowerRight};
 use common::{Options, Result, Run, Summary};
 use gradtape::optim::Sgd;
 use gradtape::{Session, Tape};
@@ -72,11 +72,8 @@ fn run(args: Args) -> Result {
     let (lowest, c) = session.run((a, c), &two)?;
 
     run.write("loss.svg", &plot::loss_curve(run.losses(), 1, &[])?)?;
-    let series = Series { name: "a", points: values };
-    run.write(
-        "result.svg",
-        &plot::lines("a = (b + c) · (c + 2) at c = 1", ("b", "a"), &[series])?,
-    )?;
+    let (title, series) = ("a = (b + c) · (c + 2) at c = 1", Series { name: "a", points: values });
+    run.write("result.svg", &plot::lines(title, ("b", "a"), LowerRight, &[series])?)?;
     run.finish(
         &session,
         &Summary {

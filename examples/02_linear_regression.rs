@@ -73,7 +73,7 @@ fn run(args: Args) -> Result {
     let differences = learned.zip(&exact).map(|(learned, exact)| (learned - exact).abs());
     let predicted = session.run(prediction, &[x.feed(&test.x()?)])?;
     let test_y = test.y()?;
-    run.write("loss.svg", &plot::loss_curve(run.losses(), 1, &[])?)?;
+    run.write("loss.svg", &plot::convergence(run.losses(), final_loss)?)?;
     let picture =
         plot::predicted_against_true("progression", test_y.as_slice(), predicted.as_slice())?;
     run.write("result.svg", &picture)?;

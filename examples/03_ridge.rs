@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::plot::{self, Series};
+use common::plot::{self, Series, SeriesLabelPosition::LowerLeft};
 use common::{Options, Result, Run, Summary, gradient_norm};
 use gradtape::data::{Dataset, Standardizer, metrics};
 use gradtape::io::Csv;
@@ -29,7 +29,7 @@ struct Args {
     #[arg(long, default_value_t = 0.9)]
     momentum: f64,
     /// Norm of the gradient at which to stop
-    #[arg(long, default_value_t = 1e-12)]
+    #[arg(long, default_value_t = 3e-13)]
     tolerance: f64,
     /// CSV file
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/datasets/diabetes/diabetes.csv"))]
@@ -45,9 +45,9 @@ fn run(args: Args) -> Result {
     let features = table.all_except(["progression"])?;
     let x = table.numbers(&features)?;
     let y = table.numbers(["progression"])?;
-    let [train, test] = Dataset::new(x, y)?.split([0.8, 0.2], args.options.seed)?;
+    let [train, validation] = Dataset::new(x, y)?.split([0.8, 0.2], args.options.seed)?;
     let scale = Standardizer::fit(&train.x()?)?;
-    let (train, test) = (train.standardized(&scale)?, test.standardized(&scale)?);
+    let (train, validation) = (train.standardized(&scale)?, validation.standardized(&scale)?);
 
     // Record (‖x·w + b − y‖² + λ‖w‖²)/n. The intercept b is not penalized.
     let tape = Tape::<f64>::new();
@@ -66,36 +66,36 @@ fn run(args: Args) -> Result {
     let mut run = Run::start(&args.options, args.epochs)?;
     let mut session = Session::new(&tape)?;
     let (train_x, train_y) = (train.x()?, train.y()?);
-    let (test_x, test_y) = (test.x()?, test.y()?);
+    let (validation_x, validation_y) = (validation.x()?, validation.y()?);
     let (mut final_loss, mut norm_then, mut difference) = (f64::NAN, f64::NAN, 0.0_f64);
-    let (mut of_train, mut of_test) = (Vec::new(), Vec::new());
+    let (mut of_train, mut of_validation) = (Vec::new(), Vec::new());
     for exponent in (-8..=12).map(|quarter| f64::from(quarter) / 4.0) {
         let penalty = 10_f64.powf(exponent);
         let feeds = [x.feed(&train_x), y.feed(&train_y), lambda.feed(&penalty)];
         (final_loss, norm_then) =
             run.descend(&mut session, step, (loss, norm), &feeds, args.tolerance)?;
+        if of_train.is_empty() {
+            run.write("loss.svg", &plot::convergence(run.losses(), final_loss)?)?;
+        }
 
         let learned = session.value(w)?.into_vec().into_iter().chain([session.value(b)?.item()?]);
         let exact = closed_form(train_x.as_matrix().into(), train_y.as_dvector().into(), penalty)?;
         let differences = learned.zip(&exact).map(|(learned, exact)| (learned - exact).abs());
         difference = differences.fold(difference, f64::max);
-        for (x_fed, truth, curve) in
-            [(&train_x, &train_y, &mut of_train), (&test_x, &test_y, &mut of_test)]
-        {
+        for (x_fed, truth, curve) in [
+            (&train_x, &train_y, &mut of_train),
+            (&validation_x, &validation_y, &mut of_validation),
+        ] {
             let predicted = session.run(prediction, &[x.feed(x_fed)])?;
             curve.push((exponent, metrics::r2(truth, &predicted)?));
         }
     }
 
-    let best = of_test.iter().fold((0.0, f64::MIN), |a, &b| if b.1 > a.1 { b } else { a });
-    let series = [("training part", of_train), ("test part", of_test)];
+    let best = of_validation.iter().fold((0.0, f64::MIN), |a, &b| if b.1 > a.1 { b } else { a });
+    let series = [("training part", of_train), ("validation part", of_validation)];
     let series = series.map(|(name, points)| Series { name, points });
-    run.write("loss.svg", &plot::loss_curve(run.losses(), 1, &[])?)?;
-    let axes = ("log₁₀ λ", "R²");
-    run.write(
-        "result.svg",
-        &plot::lines("Variance explained by ridge regression", axes, &series)?,
-    )?;
+    let picture = plot::lines("R² of ridge regression", ("log₁₀ λ", "R²"), LowerLeft, &series)?;
+    run.write("result.svg", &picture)?;
     run.finish(
         &session,
         &Summary {
@@ -106,7 +106,7 @@ fn run(args: Args) -> Result {
             more: &[
                 ("gradient_norm", norm_then),
                 ("best_lambda", 10_f64.powf(best.0)),
-                ("best_test_r2", best.1),
+                ("best_validation_r2", best.1),
             ],
         },
     )

@@ -78,7 +78,7 @@ fn run(args: Args) -> Result {
     let names = ["malignant", "benign"].map(String::from);
     let confusion = ConfusionMatrix::new(&truth, &predicted, 2)?.with_names(&names)?;
     run.say(&confusion)?;
-    run.write("loss.svg", &plot::loss_curve(run.losses(), 1, &[])?)?;
+    run.write("loss.svg", &plot::convergence(run.losses(), final_loss)?)?;
     run.write("result.svg", &plot::confusion(&confusion, &names)?)?;
     run.finish(
         &session,

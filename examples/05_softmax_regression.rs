@@ -85,7 +85,7 @@ fn run(args: Args) -> Result {
     let confusion =
         ConfusionMatrix::new(&test.y()?, &predicted, n_classes)?.with_names(species.names())?;
     run.say(&confusion)?;
-    run.write("loss.svg", &plot::loss_curve(run.losses(), 1, &[])?)?;
+    run.write("loss.svg", &plot::convergence(run.losses(), final_loss)?)?;
     run.write("result.svg", &plot::confusion(&confusion, species.names())?)?;
     run.finish(
         &session,

@@ -8,7 +8,7 @@ use common::plot::{self, Series};
 use common::{Options, Result, Run, Summary};
 use gradtape::data::metrics::ConfusionMatrix;
 use gradtape::nn::{Activation, Mlp, summary};
-use gradtape::optim::Adam;
+use gradtape::optim::{Adam, Schedule};
 use gradtape::{ANY, Philox, Session, Tape, data};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -23,12 +23,13 @@ struct Args {
     #[arg(default_value_if("short", "true", "2"))]
     epochs: u32,
     /// Train on the first images only
-    #[arg(long, default_value_t = 60_000, default_value_if("short", "true", "6000"))]
+    #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(default_value_if("short", "true", "6000"))]
     images: u32,
     /// Images in a step
     #[arg(long, default_value_t = 128)]
     batch: usize,
-    /// Learning rate of Adam
+    /// Learning rate of Adam at the start
     #[arg(long, default_value_t = 1e-3)]
     rate: f64,
     /// Folder with the four IDX files, plain or gzipped
@@ -55,11 +56,11 @@ fn run(args: Args) -> Result {
     let logits = model.forward(images.flatten());
     let predicted = logits.argmax(-1);
     let loss = logits.softmax_cross_entropy(labels).mean();
-    let step = Adam::new(args.rate).minimize(loss)?;
-
-    let epochs = args.epochs as usize;
-    let n_batches = batches.n_batches();
-    let mut run = Run::start(&args.options, epochs * n_batches)?;
+    // The rate falls to 0 along a cosine: large steps at first, small ones to settle.
+    let (epochs, n_batches) = (args.epochs as usize, batches.n_batches());
+    let n_steps = (epochs * n_batches) as u64;
+    let step = Adam::new(Schedule::Cosine { rate: args.rate, end: 0.0, n_steps }).minimize(loss)?;
+    let mut run = Run::start(&args.options, n_steps as usize)?;
     run.say(summary(&tape))?;
 
     let mut session = Session::new(&tape)?;
@@ -107,7 +108,7 @@ fn run(args: Args) -> Result {
             more: &[
                 ("test_loss", test_loss),
                 ("epoch_seconds", train_seconds / epochs as f64),
-                ("steps_per_second", (epochs * n_batches) as f64 / train_seconds),
+                ("steps_per_second", n_steps as f64 / train_seconds),
             ],
         },
     )

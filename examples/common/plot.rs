@@ -2,6 +2,7 @@
 
 use super::Result;
 use gradtape::data::metrics::ConfusionMatrix;
+pub use plotters::chart::SeriesLabelPosition;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
@@ -15,36 +16,51 @@ const COLORS: [RGBColor; 3] =
     [RGBColor(31, 90, 166), RGBColor(222, 110, 25), RGBColor(40, 140, 80)];
 
 /// A named line through points.
+#[derive(Clone)]
 pub struct Series<'a> {
     pub name: &'a str,
     pub points: Vec<(f64, f64)>,
 }
 
-/// The loss of every step over epochs, and other series beside it. The scale is logarithmic if the
-/// losses span more than a factor of ten.
+/// The loss of every step over epochs, and other series beside it.
 pub fn loss_curve(losses: &[f64], steps_per_epoch: usize, others: &[Series]) -> Result<String> {
-    let at = |step: usize| (step + 1) as f64 / steps_per_epoch as f64;
     // A hundred windows smooth the noise of minibatches; full batches have none.
     let window = if steps_per_epoch > 1 { losses.len().div_ceil(100) } else { 1 };
     let mean = |(i, part): (usize, &[f64])| {
-        (at(i * window + part.len() - 1), part.iter().sum::<f64>() / part.len() as f64)
+        let step = i * window + part.len();
+        (step as f64 / steps_per_epoch as f64, part.iter().sum::<f64>() / part.len() as f64)
     };
-    let mut series = vec![Series {
-        name: "training loss",
-        points: losses.chunks(window).enumerate().map(mean).collect(),
-    }];
-    series.extend(others.iter().map(|s| Series { name: s.name, points: s.points.clone() }));
-    lines("Loss", ("epoch", "loss"), &series)
+    let points = losses.chunks(window.max(1)).enumerate().map(mean).collect();
+    let mut series = vec![Series { name: "training loss", points }];
+    series.extend_from_slice(others);
+    lines("Loss", ("epoch", "loss"), SeriesLabelPosition::UpperRight, &series)
 }
 
-/// Lines over common axes.
-pub fn lines(title: &str, axes: (&str, &str), series: &[Series]) -> Result<String> {
+/// How far the loss of every step is above the minimum, down to rounding.
+pub fn convergence(losses: &[f64], minimum: f64) -> Result<String> {
+    let above = losses.iter().zip(1..).map(|(loss, step)| (f64::from(step), loss - minimum));
+    let points = above.filter(|&(_, above)| above > f64::EPSILON * minimum.abs()).collect();
+    let axes = ("step", "loss above the minimum");
+    let series = Series { name: "loss", points };
+    lines("Convergence", axes, SeriesLabelPosition::UpperRight, &[series])
+}
+
+/// Lines over common axes. The scale is logarithmic if they span more than a factor of 100.
+pub fn lines(
+    title: &str,
+    axes: (&str, &str),
+    legend: SeriesLabelPosition,
+    series: &[Series],
+) -> Result<String> {
     let points = || series.iter().flat_map(|s| &s.points);
     let x = range(points().map(|p| p.0));
     let y = range(points().map(|p| p.1));
-    drawing((720, 440), |area| match y.start > 0.0 && y.end > 10.0 * y.start {
-        true => draw_lines(area, title, axes, x, (y.start..y.end).log_scale(), series),
-        false => draw_lines(area, title, axes, x, padded(y), series),
+    drawing((720, 440), |area| match y.start > 0.0 && y.end > 100.0 * y.start {
+        true => {
+            let y = (y.start / 1.5..y.end * 1.5).log_scale();
+            draw_lines(area, title, axes, x, y, legend, series)
+        }
+        false => draw_lines(area, title, axes, x, padded(y), legend, series),
     })
 }
 
@@ -56,6 +72,7 @@ fn draw_lines<Y>(
     axes: (&str, &str),
     x: Range<f64>,
     y: Y,
+    legend: SeriesLabelPosition,
     series: &[Series],
 ) -> Result
 where
@@ -91,7 +108,7 @@ where
     if series.len() > 1 {
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
+            .position(legend)
             .background_style(WHITE.mix(0.85))
             .border_style(GRID)
             .label_font(text(15))
