@@ -86,7 +86,7 @@ impl Run {
     pub fn step(&mut self, loss: f64, metric: (&str, f64)) {
         self.losses.push(loss);
         if !self.bar.is_hidden() {
-            self.bar.set_message(format!("loss {loss:.4}  {} {:.4}", metric.0, number(metric.1)));
+            self.bar.set_message(format!("loss {loss:.4}  {} {}", metric.0, number(metric.1)));
         }
         self.bar.inc(1);
     }
