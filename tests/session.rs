@@ -309,6 +309,15 @@ fn a_node_used_a_hundred_thousand_times() {
 }
 
 #[test]
+fn variables_larger_than_memory_together_are_an_error() {
+    let tape = Tape::<f64>::new();
+    for _ in 0..17 {
+        tape.uninitialized("w", [(1 << 60) - 1]);
+    }
+    assert_eq!(Session::new(&tape).unwrap_err().kind(), ErrorKind::Memory);
+}
+
+#[test]
 fn values_larger_than_memory_are_an_error_not_an_abort() {
     let tape = Tape::<f64>::new();
     let x = tape.placeholder("x", [ANY]);
@@ -359,6 +368,76 @@ fn h_numbers_that_are_not_finite_pass_through_and_are_never_hidden() {
         let fed = Tensor::from_rows([2, 2], &[1.0, bad, 1.0, 1.0]).unwrap();
         assert!(session.run(y, &[x.feed(&fed)]).unwrap().item().unwrap().is_nan());
     }
+}
+
+#[test]
+fn a12_a_loop_never_reads_its_own_memory_under_another_shape() {
+    let tape = Tape::<f64>::new();
+    let x = tape.placeholder("x", [ANY, 1]);
+    let y = x.exp();
+    let all_pairs = y - y.squeeze(&[1]);
+    let there_and_back = y - y.expand_dims(&[0]).squeeze(&[0]).stop_gradient();
+    let fetches = (all_pairs, there_and_back);
+    for passes in [Passes::ALL, Passes { simplify: false, ..Passes::ALL }] {
+        let mut session = Session::new(&tape).unwrap().with_passes(passes);
+        for n in [3, 1] {
+            let ones = Tensor::full([n, 1], 1.0).unwrap();
+            let (pairs, zeros) = session.run(fetches, &[x.feed(&ones)]).unwrap();
+            assert_eq!(pairs, Tensor::zeros([n, n]).unwrap(), "{n} rows, {passes:?}");
+            assert_eq!(zeros, Tensor::zeros([n, 1]).unwrap(), "{n} rows, {passes:?}");
+        }
+    }
+}
+
+#[test]
+fn a12_a_loop_that_is_cut_has_no_more_inputs_than_a_loop_may_have() {
+    let tape = Tape::<f64>::new();
+    let x: Vec<_> = (0..13)
+        .map(|i| tape.variable(&format!("x{i}"), Tensor::full([4], f64::from(i)).unwrap()))
+        .collect();
+    // Six outputs, which the rest of the chain reads beside twelve more inputs.
+    let mut fetches = vec![x[0].sin()];
+    (0..5).for_each(|i| fetches.push(fetches[i].sin()));
+    let end = x[1..].iter().chain(&fetches[..5]).fold(fetches[5], |sum, &x| sum + x);
+    fetches.push(end);
+    let mut session = Session::new(&tape).unwrap();
+    let want = session.interpret(&fetches, &[]).unwrap();
+    assert_eq!(session.run(&fetches, &[]).unwrap(), want);
+}
+
+#[test]
+fn a12_a_chain_of_views_is_compiled_in_linear_time() {
+    let tape = Tape::<f64>::new();
+    let x = tape.variable("x", Tensor::zeros([4]).unwrap());
+    let y = (0..50_000).fold(x, |y, _| y.reshape([2, 2]).reshape([4])).exp();
+    assert_eq!(Session::new(&tape).unwrap().run(y, &[]).unwrap().as_slice(), [1.0; 4]);
+}
+
+#[test]
+fn a12_rewrites_keep_the_sign_of_zero() {
+    let tape = Tape::<f64>::new();
+    let (x, like) = (tape.placeholder("x", [ANY]), tape.placeholder("like", [ANY]));
+    let fetches = [x - 0.0, x - (-0.0), x.sum_to_like(like)];
+    let mut session = Session::new(&tape).unwrap();
+    let zeros = Tensor::vector(vec![-0.0, 0.0]);
+    let feeds = [x.feed(&zeros), like.feed(&zeros)];
+    let want = session.interpret(fetches, &feeds).unwrap();
+    for (got, want) in session.run(fetches, &feeds).unwrap().iter().zip(&want) {
+        assert_eq!(bits(got), bits(want));
+    }
+}
+
+#[test]
+fn assert_finite_sees_constants_and_leaves_passes_alone() {
+    let tape = Tape::<f64>::new();
+    let (x, y) = (tape.variable("x", Tensor::zeros([3]).unwrap()), tape.literal(0.0).log());
+    let chain = x.exp().sin().cos();
+    let mut session = Session::new(&tape).unwrap().with_passes(Passes::NONE);
+    session.assert_finite(false);
+    assert_eq!(session.report(chain, &[]).unwrap().loops, 3);
+    let mut session = Session::new(&tape).unwrap();
+    session.assert_finite(true);
+    assert_eq!(session.run(y, &[]).unwrap_err().kind(), ErrorKind::NotFinite);
 }
 
 fn bits(t: &Tensor<f64>) -> Vec<u64> {

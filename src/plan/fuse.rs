@@ -9,7 +9,7 @@ use crate::scalar::Scalar;
 use crate::shape::{MAX_RANK, Shape};
 use crate::tape::op::{ScalarOp, broadcast_strides};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
 /// One instruction to be.
 #[derive(Clone, Debug, PartialEq)]
@@ -151,6 +151,15 @@ fn group<T: Scalar>(program: &Program<T>, order: &[ValueId], most: usize) -> Vec
                 }
             }
         }
+        // A loop whose memory it also reads under another shape must be done before it.
+        let seen_as_view = |id: &ValueId| {
+            let of = group_of.get(&program.root(*id)).filter(|_| program.root(*id) != *id);
+            of.is_some_and(|g| joins.contains(g))
+        };
+        if value.inputs.iter().any(seen_as_view) {
+            joins.clear();
+            inputs = read_inputs(value).to_vec();
+        }
         // What it reads from outside is sealed: nothing may join those loops any more.
         for &input in &value.inputs {
             if let Some(&g) = group_of.get(&program.root(input))
@@ -191,7 +200,7 @@ fn read_inputs<T: Scalar>(value: &Value<T>) -> &[ValueId] {
     }
 }
 
-/// Cuts a group in two until no loop has more outputs than a loop may have.
+/// Cuts a group in two until no loop has more inputs or outputs than a loop may have.
 fn cut<T: Scalar>(
     program: &Program<T>,
     group: &[ValueId],
@@ -208,7 +217,13 @@ fn cut<T: Scalar>(
             };
             head.iter().filter(|id| read_later(id)).count()
         };
-        let n = (1..=rest.len()).rev().find(|&n| outputs(n) <= MAX_OUTPUTS).unwrap_or(1);
+        // What an earlier part of the group wrote is an input, too.
+        let inputs = |n: usize| {
+            let read = rest[..n].iter().flat_map(|&id| read_inputs(program.value(id)));
+            read.filter(|id| !rest[..n].contains(id)).collect::<BTreeSet<_>>().len()
+        };
+        let fits = |&n: &usize| outputs(n) <= MAX_OUTPUTS && inputs(n) <= MAX_INPUTS;
+        let n = (1..=rest.len()).rev().find(fits).unwrap_or(1);
         items.push(Item::Loop(rest[..n].to_vec()));
         rest = &rest[n..];
     }

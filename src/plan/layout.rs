@@ -18,7 +18,8 @@ impl Layout {
         let mut layout = Layout::default();
         for (id, node) in (0..).zip(&graph.nodes) {
             if let Op::Leaf(Leaf::Variable(init)) = &node.op {
-                let end = layout.len + init.0.shape.len();
+                // Too many elements for a number are too many for the session's memory, too.
+                let end = layout.len.saturating_add(init.0.shape.len());
                 layout.variables.push((id, layout.len..end));
                 layout.len = end;
             }

@@ -184,7 +184,8 @@ pub(super) fn lower<T: Scalar>(
                     .map(|i| of(&mut program, i))
                     .collect::<Result<Vec<_>>>()?;
                 let def = if op.is_view() { Def::Alias } else { Def::Op(node.op.clone()) };
-                let inputs = if op.is_view() { inputs[..1].to_vec() } else { inputs };
+                // A view of a view is one of its memory: no chains to follow, no way to read twice.
+                let inputs = if op.is_view() { vec![program.root(inputs[0])] } else { inputs };
                 let value = Value { def, inputs, shape, dtype: node.dtype, source: id };
                 match passes.simplify {
                     true => simplify(&mut program, value)?,

@@ -26,7 +26,7 @@ pub(super) fn simplify<T: Scalar>(
 /// The input that the value is equal to, bit for bit.
 fn same_as_input<T: Scalar>(program: &Program<T>, value: &Value<T>) -> Option<ValueId> {
     let is = |i: usize, x: f64| match program.value(value.inputs[i]).def {
-        Def::Literal(bits) => f64::from_bits(bits) == x,
+        Def::Literal(bits) => bits == x.to_bits(),
         _ => false,
     };
     let i = match &value.def {
@@ -37,7 +37,7 @@ fn same_as_input<T: Scalar>(program: &Program<T>, value: &Value<T>) -> Option<Va
             ScalarOp::Mul if is(1, 1.0) => 0,
             ScalarOp::Mul if is(0, 1.0) => 1,
             ScalarOp::Div if is(1, 1.0) => 0,
-            // Not x + 0: it turns −0 into 0.
+            // Not x + 0, nor x − (−0): they turn −0 into 0.
             ScalarOp::Sub if is(1, 0.0) => 0,
             ScalarOp::Neg => {
                 let inner = program.value(value.inputs[0]);
@@ -106,7 +106,8 @@ fn fold<T: Scalar>(program: &mut Program<T>, value: &Value<T>) -> Result<Option<
     let mut folded = Tensor::zeros(value.shape)?;
     let mut scratch = vec![T::lit(0.0); op.primitive().scratch(&shapes)];
     let out = Out::Float(value.shape, folded.as_mut_slice());
-    if op.primitive().forward(&args, out, &mut scratch).is_err() {
+    let failed = op.primitive().forward(&args, out, &mut scratch).is_err();
+    if failed || !folded.as_slice().iter().all(|x| x.is_finite()) {
         // Left for the run, which knows which node to name.
         return Ok(None);
     }

@@ -86,7 +86,6 @@ impl<T: Scalar> Session<T> {
     /// finite. Costs the fusion of loops; for finding faults.
     pub fn assert_finite(&mut self, on: bool) {
         self.finite = on;
-        self.passes.fuse = !on;
         self.cached.clear();
     }
 
@@ -270,7 +269,8 @@ impl<T: Scalar> Session<T> {
         }
         let fed: Vec<_> = feeds.iter().map(|f| (f.0, f.1.shape())).collect();
         let layout = &self.variables.layout;
-        let plan = plan::compile(&self.graph, layout, &self.fetched, &fed, self.passes)?;
+        let passes = Passes { fuse: self.passes.fuse && !self.finite, ..self.passes };
+        let plan = plan::compile(&self.graph, layout, &self.fetched, &fed, passes)?;
         let executor = Executor::new(plan)?;
         let fetches = self.fetched.clone();
         let cached = Cached { fetches, fed, last_used: self.clock, executor };

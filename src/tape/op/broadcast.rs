@@ -80,7 +80,12 @@ impl<T: Scalar> Primitive<T> for SumToLike {
         let missing = from.rank() - to.rank();
         let repeats =
             |&axis: &usize| axis < missing || to.extents()[axis - missing] != from.extents()[axis];
-        let axes = (0..from.rank()).filter(repeats).collect();
+        let axes: Axes = (0..from.rank()).filter(repeats).collect();
+        if axes.is_empty() {
+            // Not even 0 is added: that would turn −0 into 0.
+            y.float().copy_from_slice(x[0].float());
+            return Ok(());
+        }
         kernel::reduce(Reduction::Sum, &from, axes, x[0].float(), y.float());
         Ok(())
     }
