@@ -246,6 +246,50 @@ fn a15_a_custom_op_runs_and_differentiates_by_its_own_rule() {
 }
 
 #[test]
+fn a15_cotangents_that_do_not_fit_are_errors() {
+    let tape = Tape::<f64>::new();
+    let x = tape.variable("x", Tensor::full([3], 2.0).unwrap());
+    // Beside a right cotangent a scalar would be broadcast, and the sum look right.
+    let y = tape.custom_gradient(&[x], x.square(), |_, _, ct| vec![ct.sum()]);
+    let err = tape.gradient(y.sum() + x.sum(), &[x]).unwrap_err();
+    let text = "gradient: custom_gradient of [3], [3]: expected a cotangent of [3] for input 1";
+    assert!(err.message().starts_with(text), "{err}");
+
+    let tape = Tape::<f64>::new();
+    let (x, w) = (tape.placeholder("x", [ANY, 3]), tape.variable("w", Tensor::zeros([3]).unwrap()));
+    let narrow = tape.constant(Tensor::full([1, 3], 1.0).unwrap());
+    let dw = tape.vjp(x + w, narrow, &[w]).unwrap()[0].unwrap();
+    let rows = Tensor::zeros([5, 3]).unwrap();
+    let err = Session::new(&tape).unwrap().run(dw, &[x.feed(&rows)]).unwrap_err();
+    assert!(err.message().starts_with("vjp: [5, 3], [1, 3]: expected"), "{err}");
+
+    let labels = tape.index_placeholder("labels", [3]);
+    let err = tape.gradient_allow_unused(w.sum(), &[labels]).unwrap_err();
+    assert!(err.message().contains("expected floats"), "{err}");
+}
+
+#[test]
+fn powers_of_integers_beyond_i32_are_exact() {
+    let tape = Tape::<f64>::new();
+    let (x, n) = (tape.placeholder("x", []), tape.placeholder("n", []));
+    let y = x.powi(n);
+    let mut session = Session::new(&tape).unwrap();
+    for (a, b, want) in [(-1.0, 3e9, 1.0), (-1.0, 3e9 + 1.0, -1.0), (-2.0, -3.0, -0.125)] {
+        assert_eq!(session.run(y, &[x.feed(&a), n.feed(&b)]).unwrap(), want.into(), "{a}^{b}");
+    }
+}
+
+#[test]
+fn f3_drawings_know_scopes_within_names_and_escape_names() {
+    let tape = Tape::<f64>::new();
+    let _scope = tape.scope("a/b");
+    tape.placeholder("x\\\"", []);
+    let dot = tape.to_dot();
+    assert!(dot.contains("label=\"b\";"), "{dot}");
+    assert!(dot.contains(r#"[label="x\\\"\nplaceholder []", shape=box]"#), "{dot}");
+}
+
+#[test]
 fn unreachable_targets_are_errors_that_say_why() {
     let tape = Tape::<f64>::new();
     let w = tape.variable("w", 1.0);

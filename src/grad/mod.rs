@@ -1,9 +1,9 @@
 //! DIFFERENTIATE: adjoint nodes on the same tape. Knows the order of the sweep, no single op.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, bail};
 use crate::scalar::{DType, Scalar};
 use crate::shape::Shape;
-use crate::tape::op::Derivative;
+use crate::tape::op::{Derivative, Labels, Target};
 use crate::tape::{AsNode, Expr, Graph, NodeId, Tape};
 
 impl<T: Scalar> Tape<T> {
@@ -93,7 +93,17 @@ impl<T: Scalar> Tape<T> {
         }
         let targets: Vec<NodeId> =
             targets.iter().map(|t| self.resolve(t.node())).collect::<Result<_>>()?;
-        self.sweep(&graph, y, self.expr(cotangent), &targets)
+        if let Some(&t) = targets.iter().find(|&&t| graph.node(t).dtype != DType::Float) {
+            let text = format!("gradient: expected floats to derive by, got {}", graph.describe(t));
+            return Err(Error::new(ErrorKind::Gradient, text).at(graph.node(t).at));
+        }
+        let mut seed = self.expr(cotangent);
+        if !graph.node(y).shape.surely_eq(&seed.shape()) {
+            // Looked at again with the shapes that are fed.
+            let check = Target { of: "vjp", labels: Labels::Real };
+            seed = self.on_behalf_of(y, || self.apply(check, &[seed, Expr::of(self, y)]));
+        }
+        self.sweep(&graph, y, seed, &targets)
     }
 
     fn scalar_sweep<N: AsNode>(
@@ -146,7 +156,9 @@ impl<T: Scalar> Tape<T> {
             let expr = |id: NodeId| Expr::of(self, id);
             let inputs: Vec<_> = node.inputs.iter().map(|&i| expr(i)).collect();
             let rule = || op.vjp(&inputs, expr(id), ct, &want);
-            let cts = self.on_behalf_of(id, rule).map_err(|e| {
+            let cts = self.on_behalf_of(id, rule);
+            self.check()?;
+            let cts = cts.and_then(|cts| fitting(cts, &inputs, &want)).map_err(|e| {
                 let shapes = crate::tape::op::list(&graph.input_shapes(node));
                 e.within(format_args!("gradient: {} of {shapes}", graph.describe(id))).at(node.at)
             })?;
@@ -193,6 +205,25 @@ impl<T: Scalar> Tape<T> {
         let text = format!("gradient: {op} of {of}: expected {problem} from its rule");
         Err(Error::new(ErrorKind::Gradient, text).at(node.at))
     }
+}
+
+/// The cotangents, if those that are wanted are there and have the shapes of the inputs: a rule
+/// may be a user's.
+fn fitting<'t, T: Scalar>(
+    cts: Vec<Option<Expr<'t, T>>>,
+    inputs: &[Expr<'t, T>],
+    want: &[bool],
+) -> Result<Vec<Option<Expr<'t, T>>>> {
+    for (i, x) in inputs.iter().enumerate().filter(|(i, _)| want[*i]) {
+        let Some(ct) = cts.get(i) else {
+            bail!(Gradient, "expected a cotangent of input {i} from its vjp, got {}", cts.len());
+        };
+        if let Some(ct) = ct.filter(|ct| !ct.shape().accepts_or_any(&x.shape())) {
+            let (want, got) = (x.shape(), ct.shape());
+            bail!(Gradient, "expected a cotangent of {want} for input {i} from its vjp, got {got}");
+        }
+    }
+    Ok(cts)
 }
 
 /// For each node up to `y`: whether it is a target or a target's value flows into it through ops

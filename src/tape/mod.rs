@@ -18,7 +18,6 @@ use crate::shape::Shape;
 use crate::tensor::Tensor;
 use op::{ById, Effect, Leaf, Op, Pass, Primitive, VariableInit, VjpRule};
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
 use std::collections::hash_map::{Entry, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::panic::Location;
@@ -61,7 +60,8 @@ pub struct Tape<T: Scalar = f64> {
 struct Recorder {
     /// Hash of (op, inputs) → node, for recording equal nodes once.
     seen: HashMap<u64, NodeId, BuildHasherDefault<Identity>>,
-    names: HashSet<Arc<str>>,
+    /// With the last suffix that each has had.
+    names: HashMap<Arc<str>, u32>,
     scope: u32,
     mistake: Option<Error>,
 }
@@ -116,7 +116,7 @@ impl<T: Scalar> Tape<T> {
             })),
             recorder: RefCell::new(Recorder {
                 seen: HashMap::default(),
-                names: HashSet::new(),
+                names: HashMap::new(),
                 scope: 0,
                 mistake: None,
             }),
@@ -274,15 +274,20 @@ impl<T: Scalar> Tape<T> {
         let mut recorder = self.recorder.borrow_mut();
         let outer = recorder.scope;
         let mut graph = self.graph.borrow_mut();
-        let path: Arc<str> = format!("{}{name}/", graph.scopes[outer as usize]).into();
-        recorder.scope = match graph.scopes.iter().position(|s| *s == path) {
-            Some(known) => known as u32,
-            None => {
-                let graph = Arc::make_mut(&mut graph);
-                graph.scopes.push(path);
-                graph.scopes.len() as u32 - 1
-            }
-        };
+        let mut path = graph.scopes[outer as usize].to_string();
+        // `a/b` is a scope in a scope, so that drawings know both.
+        for part in name.split('/') {
+            path += part;
+            path.push('/');
+            recorder.scope = match graph.scopes.iter().position(|s| **s == *path) {
+                Some(known) => known as u32,
+                None => {
+                    let graph = Arc::make_mut(&mut graph);
+                    graph.scopes.push(path.as_str().into());
+                    graph.scopes.len() as u32 - 1
+                }
+            };
+        }
         Scope { tape: self, outer }
     }
 
@@ -434,11 +439,13 @@ impl<T: Scalar> Tape<T> {
         let scope = &graph.scopes[graph.node(id).scope as usize];
         let wanted: Arc<str> = format!("{scope}{name}").into();
         let mut unique = Arc::clone(&wanted);
-        let mut n = 0;
-        while !recorder.names.insert(Arc::clone(&unique)) {
+        let mut n = recorder.names.get(&wanted).copied().unwrap_or(0);
+        while recorder.names.contains_key(&unique) {
             n += 1;
             unique = format!("{wanted}_{n}").into();
         }
+        recorder.names.insert(wanted, n);
+        recorder.names.entry(Arc::clone(&unique)).or_insert(0);
         Arc::make_mut(&mut graph).nodes[id as usize].name = Some(unique);
         Ok(())
     }

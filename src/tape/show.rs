@@ -56,10 +56,10 @@ fn draw_scope<T: Scalar>(graph: &Graph<T>, scope: usize, dot: &mut String) {
             continue;
         }
         let name = graph.name(id);
-        let given = node.name.as_deref().map(|n| format!("{}\\n", &n[path.len().min(n.len())..]));
-        let text = format!("{}{} {}", given.unwrap_or_default(), label(graph, id), node.shape);
+        let given = node.name.as_deref().map(|n| &n[path.len().min(n.len())..]);
+        let given = given.map_or(String::new(), |n| format!("{}\\n", escaped(n)));
+        let text = format!("{given}{} {}", escaped(&label(graph, id)), node.shape);
         let shape = if matches!(node.op, Op::Leaf(_)) { "box" } else { "ellipse" };
-        let text = text.replace('"', "\\\"");
         let _ = writeln!(dot, "{pad}{} [label=\"{text}\", shape={shape}];", quoted(&name));
     }
     for (inner, inside) in graph.scopes.iter().enumerate() {
@@ -89,5 +89,9 @@ fn dtype_name<T: Scalar>(dtype: DType) -> &'static str {
 }
 
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    format!("\"{}\"", escaped(text))
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
 }

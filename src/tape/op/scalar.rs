@@ -171,6 +171,16 @@ fn truth<T: Scalar>(holds: bool) -> T {
     T::lit(if holds { 1.0 } else { 0.0 })
 }
 
+/// aⁿ for an integer n, NaN for others.
+fn integer_power<T: Scalar>(a: T, n: T) -> T {
+    let small = n.to_f64() as i32;
+    match n.floor() == n {
+        true if T::lit(f64::from(small)) == n => a.powi(small),
+        true => a.powf(n),
+        false => T::lit(f64::NAN),
+    }
+}
+
 /// Whether a number counts as true: anything but 0.
 fn is_true<T: Scalar>(x: T) -> bool {
     x != T::lit(0.0)
@@ -272,7 +282,7 @@ scalar_ops! {
         (y, ct) [ct * pow_slope(a, b), ct * (y * a.equal(a.lit(0.0)).select(a.lit(1.0), a).log())];
         on [0.2..3.0] [-2.0..2.0]
     /// aⁿ for an integer n, of any sign; NaN for other n
-    Powi powi (a, n) = if n.floor() == n { a.powi(n.to_f64() as i32) } else { T::lit(f64::NAN) }; (y, ct) [ct * powi_slope(a, n), None];
+    Powi powi (a, n) = integer_power(a, n); (y, ct) [ct * powi_slope(a, n), None];
         on [-2.0..-0.5, 0.5..2.0] [3.0..3.0]
     /// The angle of the point (x, y) in radians, −π to π.
     Atan2 atan2 (a, x) = a.atan2(x);
