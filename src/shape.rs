@@ -76,12 +76,10 @@ impl Shape {
         if !self.is_known() {
             return None;
         }
-        // An extent of 0 makes the tensor empty, however large the others are.
-        if self.extents().contains(&0) {
-            return Some(0);
-        }
-        let n = self.extents().iter().try_fold(1usize, |n, &e| n.checked_mul(e))?;
-        (n <= isize::MAX as usize / 8).then_some(n)
+        // As in NumPy, the others must fit also where an extent of 0 makes the tensor empty: so
+        // that products of some extents never overflow.
+        let n = self.extents().iter().try_fold(1usize, |n, &e| n.checked_mul(e.max(1)))?;
+        (n <= isize::MAX as usize / 8).then_some(if self.is_empty() { 0 } else { n })
     }
 
     /// The number of elements of a shape whose [`Shape::checked_len`] has been checked.
@@ -309,7 +307,8 @@ mod tests {
     #[test]
     fn lengths_do_not_overflow() {
         assert_eq!(Shape::from([1 << 40, 1 << 40]).checked_len(), None);
-        assert_eq!(Shape::from([1 << 40, 0, 1 << 40]).checked_len(), Some(0));
+        assert_eq!(Shape::from([1 << 40, 0, 1 << 40]).checked_len(), None);
+        assert_eq!(Shape::from([1 << 40, 0, 1 << 10]).checked_len(), Some(0));
         assert_eq!(Shape::SCALAR.checked_len(), Some(1));
         assert!(Shape::new(&[1; 9]).is_err());
     }

@@ -184,6 +184,7 @@ fn h_idx_headers_are_not_believed() {
         ([&[0, 0, 8, 255][..], &[0; 1020]].concat(), "expected 1 to 8 axes, got 255"),
         (idx(&[u32::MAX; 8], 9), "more elements than memory can hold"),
         (idx(&[u32::MAX, u32::MAX], 4), "more elements than memory can hold"),
+        (idx(&[0, u32::MAX, u32::MAX, u32::MAX], 0), "more elements than memory can hold"),
         (idx(&[3, 4], 11), "the header claims [3, 4], 12 bytes, got 11"),
         (idx(&[3, 4], 13), "the header claims [3, 4], 12 bytes, got 13"),
         (gzip(&idx(&[3, 4], 11)), "the header claims [3, 4]: the file is cut short"),
