@@ -3,9 +3,9 @@
 
 use super::place;
 use super::record::{Recorded, signed};
+use crate::Philox;
+use crate::Session;
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::kernel::rng::Philox;
-use crate::run::Session;
 use crate::scalar::Scalar;
 use crate::tape::Expr;
 use crate::tensor::Tensor;

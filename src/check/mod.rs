@@ -5,9 +5,9 @@ mod difference;
 mod record;
 mod rules;
 
+use crate::Passes;
+use crate::Session;
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::plan::Passes;
-use crate::run::Session;
 use crate::scalar::Scalar;
 use crate::shape::{ANY, Shape};
 use crate::tape::op::{ById, Op, Primitive};

@@ -3,10 +3,10 @@
 
 use super::difference::Claim;
 use super::place;
+use crate::Passes;
+use crate::Philox;
+use crate::Session;
 use crate::error::{Result, bail};
-use crate::kernel::rng::Philox;
-use crate::plan::Passes;
-use crate::run::Session;
 use crate::scalar::Scalar;
 use crate::shape::Shape;
 use crate::tape::op::list;

@@ -2,8 +2,8 @@
 //! against what its kernel does.
 
 use super::record::{Recorded, first_difference};
+use crate::Session;
 use crate::error::{Result, bail};
-use crate::run::Session;
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::{ANY, Shape};
 use crate::tape::op::{Arg, Combine, Op, Out, Primitive, RowRule, list};
