@@ -154,6 +154,17 @@ fn a9_nodes_are_listed_with_unique_names_and_nested_scopes() {
 }
 
 #[test]
+fn a9_scopes_end_in_any_order() {
+    let tape = Tape::<f64>::new();
+    let (a, b) = (tape.scope("a"), tape.scope("b"));
+    assert_eq!(tape.variable("x", 0.0).name(), "a/b/x");
+    drop(a);
+    assert_eq!(tape.variable("y", 0.0).name(), "a/b/y");
+    drop(b);
+    assert_eq!(tape.variable("z", 0.0).name(), "z");
+}
+
+#[test]
 fn a9_equal_nodes_are_recorded_once() {
     let tape = Tape::<f64>::new();
     let x = tape.variable("x", 1.0);

@@ -251,8 +251,9 @@ impl<'a, T: Scalar> Memory<'a, '_, T> {
     }
 }
 
-/// Arguments of one instruction; on the heap only past this many.
+/// Arguments of most instructions, and of long concatenations; past that they go on the heap.
 const FEW: usize = 8;
+const MANY: usize = 64;
 
 fn instruction<T: Scalar>(
     plan: &Plan<T>,
@@ -298,16 +299,24 @@ fn instruction<T: Scalar>(
                     (Out::Index(out.shape, y), scratch, memory)
                 }
             };
-            let n = step.inputs.len();
-            if n <= FEW {
-                let empty = Arg::Float(TensorView::of(Shape::from(0), &[]));
-                let mut args = [empty; FEW];
-                args.iter_mut().zip(&step.inputs).for_each(|(a, o)| *a = memory.arg(o));
-                op.primitive().forward(&args[..n], y, scratch)
-            } else {
-                let args: Vec<_> = step.inputs.iter().map(|o| memory.arg(o)).collect();
-                op.primitive().forward(&args, y, scratch)
-            }
+            let (n, empty) = (step.inputs.len(), Arg::Float(TensorView::of(Shape::from(0), &[])));
+            let (mut few, mut many, mut more);
+            let args = match n {
+                0..=FEW => {
+                    few = [empty; FEW];
+                    &mut few[..n]
+                }
+                0..=MANY => {
+                    many = [empty; MANY];
+                    &mut many[..n]
+                }
+                _ => {
+                    more = vec![empty; n];
+                    &mut more[..]
+                }
+            };
+            args.iter_mut().zip(&step.inputs).for_each(|(a, o)| *a = memory.arg(o));
+            op.primitive().forward(args, y, scratch)
         }
     }
 }

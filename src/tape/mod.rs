@@ -62,8 +62,16 @@ struct Recorder {
     seen: HashMap<u64, NodeId, BuildHasherDefault<Identity>>,
     /// With the last suffix that each has had.
     names: HashMap<Arc<str>, u32>,
-    scope: u32,
+    /// The scopes that are open, by number, each with what tells it from others; the last counts.
+    open: Vec<(u64, u32)>,
+    n_opened: u64,
     mistake: Option<Error>,
+}
+
+impl Recorder {
+    fn scope(&self) -> u32 {
+        self.open.last().map_or(0, |s| s.1)
+    }
 }
 
 /// The keys of `seen` are hashes already.
@@ -87,12 +95,13 @@ impl std::hash::Hasher for Identity {
 #[must_use = "the scope ends when this is dropped"]
 pub struct Scope<'t, T: Scalar> {
     tape: &'t Tape<T>,
-    outer: u32,
+    opened: u64,
 }
 
 impl<T: Scalar> Drop for Scope<'_, T> {
     fn drop(&mut self) {
-        self.tape.recorder.borrow_mut().scope = self.outer;
+        // Scopes may be dropped in any order.
+        self.tape.recorder.borrow_mut().open.retain(|s| s.0 != self.opened);
     }
 }
 
@@ -117,7 +126,8 @@ impl<T: Scalar> Tape<T> {
             recorder: RefCell::new(Recorder {
                 seen: HashMap::default(),
                 names: HashMap::new(),
-                scope: 0,
+                open: Vec::new(),
+                n_opened: 0,
                 mistake: None,
             }),
             on_behalf_of: Cell::new(None),
@@ -272,14 +282,14 @@ impl<T: Scalar> Tape<T> {
             self.mistake(e.within("scope").at(Location::caller()));
         }
         let mut recorder = self.recorder.borrow_mut();
-        let outer = recorder.scope;
         let mut graph = self.graph.borrow_mut();
-        let mut path = graph.scopes[outer as usize].to_string();
+        let mut scope = recorder.scope();
+        let mut path = graph.scopes[scope as usize].to_string();
         // `a/b` is a scope in a scope, so that drawings know both.
         for part in name.split('/') {
             path += part;
             path.push('/');
-            recorder.scope = match graph.scopes.iter().position(|s| **s == *path) {
+            scope = match graph.scopes.iter().position(|s| **s == *path) {
                 Some(known) => known as u32,
                 None => {
                     let graph = Arc::make_mut(&mut graph);
@@ -288,7 +298,10 @@ impl<T: Scalar> Tape<T> {
                 }
             };
         }
-        Scope { tape: self, outer }
+        recorder.n_opened += 1;
+        let opened = recorder.n_opened;
+        recorder.open.push((opened, scope));
+        Scope { tape: self, opened }
     }
 
     /// The expression of a handle of this tape, for operators.
@@ -365,21 +378,23 @@ impl<T: Scalar> Tape<T> {
             .collect::<Result<_>>()
             .map_err(|e| e.within(name()))?;
 
-        let mut recorder = self.recorder.borrow_mut();
-        let mut graph = self.graph.borrow_mut();
         let key = BuildHasherDefault::<DefaultHasher>::default().hash_one((&op, &inputs));
-        let known = recorder.seen.get(&key).map(|&id| (id, graph.node(id)));
-        if let Some((id, node)) = known
-            && node.op == op
-            && node.inputs == inputs
-        {
-            return Ok(id);
+        let known = self.recorder.borrow().seen.get(&key).copied();
+        if let Some(id) = known {
+            let graph = self.graph.borrow();
+            if graph.node(id).op == op && graph.node(id).inputs == inputs {
+                return Ok(id);
+            }
         }
 
-        let shapes: Vec<Shape> = inputs.iter().map(|&i| graph.node(i).shape).collect();
-        let dtypes: Vec<DType> = inputs.iter().map(|&i| graph.node(i).dtype).collect();
+        // Nothing is borrowed while a user's op is asked: it may look at this tape.
+        let (shapes, dtypes): (Vec<Shape>, Vec<DType>) = {
+            let graph = self.graph.borrow();
+            inputs.iter().map(|&i| (graph.node(i).shape, graph.node(i).dtype)).unzip()
+        };
         let primitive = op.primitive();
         let dtype = primitive.dtype(&dtypes).map_err(|e| {
+            let graph = self.graph.borrow();
             let names: Vec<_> = inputs.iter().map(|&i| graph.name(i)).collect();
             e.within(format_args!("{}({})", name(), names.join(", ")))
         })?;
@@ -388,11 +403,13 @@ impl<T: Scalar> Tape<T> {
             let text = format!("{}: {shape} has more elements than memory can hold", name());
             return Err(Some(Error::new(ErrorKind::Memory, text)));
         }
+        let mut recorder = self.recorder.borrow_mut();
+        let mut graph = self.graph.borrow_mut();
         if graph.len() >= POISON as usize {
             return Err(Some(Error::new(ErrorKind::Memory, "tape: more than 2³² − 1 nodes")));
         }
         let id = graph.len() as NodeId;
-        let scope = recorder.scope;
+        let scope = recorder.scope();
         Arc::make_mut(&mut graph).nodes.push(Node {
             op,
             inputs,

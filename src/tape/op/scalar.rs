@@ -277,7 +277,7 @@ scalar_ops! {
     Mul mul (a, b) = a * b; (y, ct) [ct * b, ct * a]; on [-2.0..2.0] [-2.0..2.0]
     /// a/b
     Div div (a, b) = a / b; (y, ct) [ct / b, -(ct * (y / b))]; on [-2.0..2.0] [-3.0..-0.5, 0.5..3.0]
-    /// aᵇ for a ≥ 0, or any a where b is an integer; the derivative in b at a = 0 is 0
+    /// aᵇ for a ≥ 0, or any a where b is an integer; the derivative in b at a = 0 ≤ b is 0
     Pow pow (a, b) = a.powf(b);
         (y, ct) [ct * pow_slope(a, b), ct * (y * a.equal(a.lit(0.0)).select(a.lit(1.0), a).log())];
         on [0.2..3.0] [-2.0..2.0]
