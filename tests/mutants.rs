@@ -4,7 +4,8 @@
 use gradtape::check;
 use gradtape::tape::op::{MatMul, Reduce, Reduction, ScalarOp, Softmax};
 use gradtape::{
-    Arg, Axes, Derivative, ErrorKind, Expr, Out, Primitive, Result, RowRule, Shape, Tensor,
+    Arg, Axes, Cotangents, Derivative, ErrorKind, Expr, Out, Primitive, Result, RowRule, Shape,
+    Tensor, Vjp,
 };
 
 type E<'t> = Expr<'t, f64>;
@@ -33,13 +34,8 @@ impl<P: Primitive<f64>> Primitive<f64> for Wrapped<P> {
     fn rows(&self, x: &[Shape], split: &[bool]) -> RowRule {
         self.inner.rows(x, split)
     }
-    fn vjp<'t>(
-        &self,
-        x: &[E<'t>],
-        y: E<'t>,
-        ct: E<'t>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<E<'t>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, f64>) -> Result<Cotangents<'t, f64>> {
+        let Vjp { x, y, ct, .. } = at;
         Ok((self.rule)(x, y, ct))
     }
 }
@@ -148,7 +144,7 @@ fn broadcasting_and_reductions() {
         std::slice::from_ref(&x),
         |x, _, ct| vec![Some(ct.broadcast_like(x[0]))],
         [
-            (|_, _, ct| vec![Some(ct)], "expected a cotangent of [3, 4] for input 0, got []"),
+            (|_, _, ct| vec![Some(ct)], "expected a cotangent of [3, 4] for input 0"),
             (|x, _, ct| vec![Some(ct.broadcast_like(x[0]) / 12.0)], "derivative in input 0"),
         ],
     );
@@ -157,10 +153,7 @@ fn broadcasting_and_reductions() {
         &[x.clone(), vector(&[0.1, 0.2, 0.3, 0.4])],
         |x, _, ct| vec![Some(ct), Some(ct.sum_to_like(x[1]))],
         [
-            (
-                |_, _, ct| vec![Some(ct), Some(ct)],
-                "expected a cotangent of [4] for input 1, got [3, 4]",
-            ),
+            (|_, _, ct| vec![Some(ct), Some(ct)], "expected a cotangent of [4] for input 1"),
             (|_, _, ct| vec![Some(ct)], "add of [3, 4], [4]: expected 2 cotangents, got 1"),
             (|_, _, ct| vec![Some(ct), Some(ct.mean_axes(&[0]))], "derivative in input 1"),
         ],
@@ -298,13 +291,8 @@ impl Primitive<f64> for Liar {
     fn derivative(&self, _: usize) -> Derivative {
         if self.0 == Lie::Flat { Derivative::Zero } else { Derivative::Smooth }
     }
-    fn vjp<'t>(
-        &self,
-        x: &[E<'t>],
-        _y: E<'t>,
-        ct: E<'t>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<E<'t>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, f64>) -> Result<Cotangents<'t, f64>> {
+        let Vjp { x, ct, .. } = at;
         let dx = ct * x[0] * 2.0;
         if self.0 == Lie::Rows {
             let n = x[0].shape().extents()[0];

@@ -1,8 +1,8 @@
 //! Rows A3 to A5, A7, A9, A14, A15: what the tape records, and what it refuses.
 
 use gradtape::{
-    ANY, Arg, ErrorKind, Expr, Out, Primitive, Result, RowRule, Scalar, Session, Shape, Tape,
-    Tensor, Var,
+    ANY, Arg, Cotangents, ErrorKind, Out, Primitive, Result, RowRule, Scalar, Session, Shape, Tape,
+    Tensor, Var, Vjp,
 };
 use nalgebra::DMatrix;
 
@@ -366,28 +366,11 @@ impl<T: Scalar> Primitive<T> for Twice {
     fn rows(&self, _: &[Shape], _: &[bool]) -> RowRule {
         RowRule::Split
     }
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         if self.derivative {
-            return Ok(vec![Some(ct * 2)]);
+            return Ok(vec![Some(at.ct * 2)]);
         }
-        Twice::no_rule(x, y, ct, want)
-    }
-}
-
-impl Twice {
-    /// What the trait does when a rule is left out.
-    fn no_rule<'t, T: Scalar>(
-        x: &[Expr<'t, T>],
-        y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
-        Primitive::<T>::vjp(&Panics, x, y, ct, want)
+        // What the trait does when a rule is left out.
+        Primitive::<T>::vjp(&Panics, at)
     }
 }

@@ -110,7 +110,7 @@ where
 /// indices, give [`gradient`] a function that makes them constants.
 ///
 /// ```
-/// use gradtape::{Arg, Expr, Out, Primitive, Result, RowRule, Shape, Tensor, check};
+/// use gradtape::{Arg, Cotangents, Out, Primitive, Result, RowRule, Shape, Tensor, Vjp, check};
 ///
 /// #[derive(Debug)]
 /// struct Double;
@@ -129,14 +129,8 @@ where
 ///     fn rows(&self, _: &[Shape], _: &[bool]) -> RowRule {
 ///         RowRule::Split
 ///     }
-///     fn vjp<'t>(
-///         &self,
-///         _: &[Expr<'t, f64>],
-///         _: Expr<'t, f64>,
-///         ct: Expr<'t, f64>,
-///         _: &[bool],
-///     ) -> Result<Vec<Option<Expr<'t, f64>>>> {
-///         Ok(vec![Some(ct * 3.0)]) // wrong
+///     fn vjp<'t>(&self, at: Vjp<'_, 't, f64>) -> Result<Cotangents<'t, f64>> {
+///         Ok(vec![Some(at.ct * 3.0)]) // wrong
 ///     }
 /// }
 ///

@@ -1,9 +1,9 @@
 //! DIFFERENTIATE: adjoint nodes on the same tape. Knows the order of the sweep, no single op.
 
-use crate::error::{Error, ErrorKind, Result, bail};
+use crate::error::{Error, ErrorKind, Result};
 use crate::scalar::{DType, Scalar};
 use crate::shape::Shape;
-use crate::tape::op::{Derivative, Labels, Target};
+use crate::tape::op::{Cotangents, Derivative, Labels, Target, Vjp};
 use crate::tape::{AsNode, Expr, Graph, NodeId, Tape};
 
 impl<T: Scalar> Tape<T> {
@@ -135,9 +135,9 @@ impl<T: Scalar> Tape<T> {
         y: NodeId,
         seed: Expr<'t, T>,
         targets: &[NodeId],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    ) -> Result<Cotangents<'t, T>> {
         let leads_to = leads_to_target(graph, y, targets);
-        let mut cotangents: Vec<Option<Expr<'t, T>>> = vec![None; y as usize + 1];
+        let mut cotangents: Cotangents<'t, T> = vec![None; y as usize + 1];
         cotangents[y as usize] = Some(seed);
         for id in (0..=y).rev() {
             let node = graph.node(id);
@@ -155,10 +155,8 @@ impl<T: Scalar> Tape<T> {
             }
             let expr = |id: NodeId| Expr::of(self, id);
             let inputs: Vec<_> = node.inputs.iter().map(|&i| expr(i)).collect();
-            let rule = || op.vjp(&inputs, expr(id), ct, &want);
-            let cts = self.on_behalf_of(id, rule);
-            self.check()?;
-            let cts = cts.and_then(|cts| fitting(cts, &inputs, &want)).map_err(|e| {
+            let rule = || op.vjp(Vjp { x: &inputs, y: expr(id), ct, want: &want });
+            let cts = self.on_behalf_of(id, rule).map_err(|e| {
                 let shapes = crate::tape::op::list(&graph.input_shapes(node));
                 e.within(format_args!("gradient: {} of {shapes}", graph.describe(id))).at(node.at)
             })?;
@@ -205,25 +203,6 @@ impl<T: Scalar> Tape<T> {
         let text = format!("gradient: {op} of {of}: expected {problem} from its rule");
         Err(Error::new(ErrorKind::Gradient, text).at(node.at))
     }
-}
-
-/// The cotangents, if those that are wanted are there and have the shapes of the inputs: a rule
-/// may be a user's.
-fn fitting<'t, T: Scalar>(
-    cts: Vec<Option<Expr<'t, T>>>,
-    inputs: &[Expr<'t, T>],
-    want: &[bool],
-) -> Result<Vec<Option<Expr<'t, T>>>> {
-    for (i, x) in inputs.iter().enumerate().filter(|(i, _)| want[*i]) {
-        let Some(ct) = cts.get(i) else {
-            bail!(Gradient, "expected a cotangent of input {i} from its vjp, got {}", cts.len());
-        };
-        if let Some(ct) = ct.filter(|ct| !ct.shape().accepts_or_any(&x.shape())) {
-            let (want, got) = (x.shape(), ct.shape());
-            bail!(Gradient, "expected a cotangent of {want} for input {i} from its vjp, got {got}");
-        }
-    }
-    Ok(cts)
 }
 
 /// For each node up to `y`: whether it is a target or a target's value flows into it through ops

@@ -1,12 +1,11 @@
 //! Broadcasting to the shape of another node, its adjoint, and the count of reduced elements.
 //! "The shape of that node", not a number: a batch may be unknown while recording.
 
-use super::{Arg, Combine, Out, Primitive, RowRule, ScalarOp};
+use super::{Arg, Combine, Cotangents, Out, Primitive, RowRule, ScalarOp, Vjp};
 use crate::error::{Result, bail};
 use crate::kernel::reduce::{self as kernel, Reduction};
 use crate::scalar::Scalar;
 use crate::shape::{Axes, MAX_RANK, Shape};
-use crate::tape::Expr;
 
 /// `(x, like)`: x broadcast to the shape of `like`, whose elements are not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,13 +43,8 @@ impl<T: Scalar> Primitive<T> for BroadcastLike {
         i == 0
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, ct, .. } = at;
         Ok(vec![Some(ct.sum_to_like(x[0])), None])
     }
 
@@ -94,13 +88,8 @@ impl<T: Scalar> Primitive<T> for SumToLike {
         i == 0
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, ct, .. } = at;
         Ok(vec![Some(ct.broadcast_like(x[0])), None])
     }
 

@@ -1,7 +1,7 @@
 //! Broadcasting to given extents.
 
 use super::strided::{self, Layout};
-use super::{Arg, Out, Primitive, RowRule};
+use super::{Arg, Cotangents, Out, Primitive, RowRule, Vjp};
 use crate::error::{Result, bail};
 use crate::scalar::{DType, Scalar};
 use crate::shape::{ANY, Shape};
@@ -55,13 +55,8 @@ impl<T: Scalar> Primitive<T> for BroadcastTo {
         Ok(())
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, ct, .. } = at;
         Ok(vec![Some(ct.sum_to_like(x[0]))])
     }
 

@@ -1,7 +1,7 @@
 //! Tensors one after the other along an axis, and the part of one of them.
 
 use super::strided::{self, Layout};
-use super::{Arg, Out, Primitive, RowRule, list};
+use super::{Arg, Cotangents, Out, Primitive, RowRule, Vjp, list};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::scalar::{DType, Scalar};
 use crate::shape::{ANY, Shape};
@@ -73,13 +73,8 @@ impl<T: Scalar> Primitive<T> for Concat {
         Ok(())
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, ct, want, .. } = at;
         let Concat { axis } = *self;
         let extents: Vec<usize> = x.iter().map(|x| x.shape().extents()[axis]).collect();
         let known = !extents.contains(&ANY);
@@ -129,13 +124,8 @@ impl<T: Scalar> Primitive<T> for ConcatPart {
         i == 0
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, ct, .. } = at;
         let zeros = |x: Expr<'t, T>| ct.lit(0.0).broadcast_like(x);
         let parts: Vec<_> = x[1..]
             .iter()

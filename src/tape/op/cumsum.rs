@@ -1,6 +1,6 @@
 //! Running sums. The adjoint of a running sum is one that runs the other way.
 
-use super::{Arg, Out, Primitive, RowRule};
+use super::{Arg, Cotangents, Out, Primitive, RowRule, Vjp};
 use crate::error::{Result, bail};
 pub use crate::kernel::reduce::Cumulate;
 use crate::kernel::reduce::cumsum;
@@ -34,13 +34,8 @@ impl<T: Scalar> Primitive<T> for Cumsum {
         Ok(())
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, ct, .. } = at;
         let how = Cumulate { reverse: !self.how.reverse, ..self.how };
         Ok(vec![Some(x[0].tape().apply(Cumsum { how, ..*self }, &[ct]))])
     }

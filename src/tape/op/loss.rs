@@ -2,7 +2,7 @@
 //! user adds `.mean()`. Two ops stand here; the other losses are formulas of the table's ops.
 
 use super::view::copy;
-use super::{Arg, Derivative, Each, Out, Primitive, RowRule, Take, TakeAdd, list};
+use super::{Arg, Cotangents, Derivative, Each, Out, Primitive, RowRule, Take, TakeAdd, Vjp, list};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::reduce::cross_entropy;
 use crate::scalar::{DType, Scalar};
@@ -98,13 +98,8 @@ impl<T: Scalar> Primitive<T> for Target {
         matches!(self.labels, Labels::Real | Labels::Class)
     }
 
-    fn vjp<'t>(
-        &self,
-        _x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { ct, .. } = at;
         Ok(vec![Some(ct), None])
     }
 
@@ -138,13 +133,8 @@ impl<T: Scalar> Primitive<T> for SoftmaxCrossEntropy {
     }
 
     /// ct·(softmax(z) − one-hot(label))
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, ct, .. } = at;
         let [logits, labels] = *x else { bail!(Shape, "expected two inputs, got {}", x.len()) };
         let ct = ct.expand_dims(&[-1]);
         Ok(vec![Some(logits.softmax(-1) * ct - at_labels(ct, labels, logits)), None])

@@ -4,7 +4,9 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Arg, Combine, Op, Out, Permute, Primitive, RowRule, broadcast_strides};
+use super::{
+    Arg, Combine, Cotangents, Op, Out, Permute, Primitive, RowRule, Vjp, broadcast_strides,
+};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::gemm::{self, BatchAxis, MatMut, MatRef};
 use crate::scalar::Scalar;
@@ -104,13 +106,8 @@ impl<T: Scalar> Primitive<T> for MatMul {
         gemm::gemm_batched_scratch::<T>(&axes, m, n, k)
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, ct, want, .. } = at;
         let (a, b) = (x[0], x[1]);
         let product = |ta, x, tb, y| ct.tape().apply(MatMul { ta, tb }, &[x, y]);
         let folded = |x, y| ct.tape().apply(FoldedMatMul, &[x, y]);
@@ -179,13 +176,8 @@ impl<T: Scalar> Primitive<T> for FoldedMatMul {
         gemm::gemm_scratch::<T>(m, n, k)
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, ct, want, .. } = at;
         let product = |x, tb| ct.tape().apply(MatMul { ta: false, tb }, &[x, ct]);
         Ok(vec![want[0].then(|| product(x[1], true)), want[1].then(|| product(x[0], false))])
     }

@@ -68,7 +68,7 @@ pub use view::View;
 /// `gradtape::check::op` runs the same checks on it that ours pass.
 ///
 /// ```
-/// use gradtape::{Arg, Expr, Out, Primitive, Result, RowRule, Scalar, Session, Shape, Tape};
+/// use gradtape::{Arg, Cotangents, Out, Primitive, Result, RowRule, Scalar, Session, Shape, Tape, Vjp};
 ///
 /// /// a³, elementwise.
 /// #[derive(Debug)]
@@ -88,14 +88,9 @@ pub use view::View;
 ///     fn rows(&self, _: &[Shape], _: &[bool]) -> RowRule {
 ///         RowRule::Split
 ///     }
-///     fn vjp<'t>(
-///         &self,
-///         x: &[Expr<'t, T>],
-///         _y: Expr<'t, T>,
-///         ct: Expr<'t, T>,
-///         _want: &[bool],
-///     ) -> Result<Vec<Option<Expr<'t, T>>>> {
-///         Ok(vec![Some(ct * x[0].square() * x[0].lit(3.0))])
+///     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+///         let x = at.x[0];
+///         Ok(vec![Some(at.ct * x.square() * x.lit(3.0))])
 ///     }
 /// }
 ///
@@ -156,13 +151,7 @@ pub trait Primitive<T: Scalar>: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// By default the op has no derivative, and asking for a gradient through it is an error.
-    fn vjp<'t>(
-        &self,
-        _x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        _ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, _: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         bail!(Gradient, "has no derivative (its `vjp` is not defined)")
     }
 
@@ -170,6 +159,22 @@ pub trait Primitive<T: Scalar>: fmt::Debug + Send + Sync {
     /// shards. The shapes are those of the whole inputs. Not asked when nothing is split.
     fn rows(&self, x: &[Shape], split: &[bool]) -> RowRule;
 }
+
+/// What a [`Primitive::vjp`] is given: where on the tape it is, and what is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Vjp<'a, 't, T: Scalar> {
+    /// The inputs.
+    pub x: &'a [Expr<'t, T>],
+    /// The value.
+    pub y: Expr<'t, T>,
+    /// The cotangent of the value, of its shape.
+    pub ct: Expr<'t, T>,
+    /// Which inputs' cotangents are wanted; there is at least one.
+    pub want: &'a [bool],
+}
+
+/// The cotangents of an op's inputs, one each, of the inputs' shapes; `None` is zero.
+pub type Cotangents<'t, T> = Vec<Option<Expr<'t, T>>>;
 
 /// How a value depends on an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::slice::{Slice, Span};
 use super::strided::{self, Layout};
-use super::{Arg, Out, Primitive, RowRule};
+use super::{Arg, Cotangents, Out, Primitive, RowRule, Vjp};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::{ANY, Shape};
@@ -53,13 +53,8 @@ impl<T: Scalar> Primitive<T> for Pad {
         Ok(())
     }
 
-    fn vjp<'t>(
-        &self,
-        _x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { ct, .. } = at;
         let inside = |&(before, after): &(usize, usize)| Span::inside(before, after);
         let spans = self.widths.iter().map(inside).collect();
         Ok(vec![Some(ct.tape().apply(Slice { spans }, &[ct]))])

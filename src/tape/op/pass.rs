@@ -1,7 +1,7 @@
 //! Ops that pass their first input on and change only the derivative.
 
 use super::view::copy;
-use super::{Arg, ById, Derivative, Out, Primitive, RowRule};
+use super::{Arg, ById, Cotangents, Derivative, Out, Primitive, RowRule, Vjp};
 use crate::error::{Result, bail};
 use crate::scalar::{DType, Scalar};
 use crate::shape::Shape;
@@ -75,13 +75,8 @@ impl<T: Scalar> Primitive<T> for Pass<T> {
         true
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, y, ct, .. } = at;
         let Pass::WithVjp(rule) = self else { return Ok(vec![None]) };
         let cts = (rule.0.0)(&x[1..], y, ct);
         if cts.len() != x.len() - 1 {

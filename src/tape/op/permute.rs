@@ -1,7 +1,7 @@
 //! The axes in another order: transposes of matrices and of any rank.
 
 use super::strided::{self, Layout};
-use super::{Arg, Out, Primitive, RowRule};
+use super::{Arg, Cotangents, Out, Primitive, RowRule, Vjp};
 use crate::error::{Result, bail};
 use crate::scalar::{DType, Scalar};
 use crate::shape::{Axes, Shape};
@@ -42,13 +42,8 @@ impl<T: Scalar> Primitive<T> for Permute {
         Ok(())
     }
 
-    fn vjp<'t>(
-        &self,
-        _x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { ct, .. } = at;
         let mut axes = self.axes.clone();
         self.axes.iter().enumerate().for_each(|(i, &a)| axes[a] = i);
         Ok(vec![Some(ct.tape().apply(Permute { axes }, &[ct]))])

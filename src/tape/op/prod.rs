@@ -1,11 +1,10 @@
 //! The derivatives of a product, a family that is closed under differentiation.
 
-use super::{Arg, Out, Primitive, RowRule};
+use super::{Arg, Cotangents, Out, Primitive, RowRule, Vjp};
 use crate::error::{Result, bail};
 use crate::kernel::reduce::{MAX_ORDER, prod_grad};
 use crate::scalar::Scalar;
 use crate::shape::{ANY, Axes, Shape};
-use crate::tape::Expr;
 
 /// `(x, v_1, …, v_m)`: y_i = D^{m+1} P(x)[v_1, …, v_m, e_i], where P is the product over `axes`.
 /// With m = 0 it is the gradient. D^{m+1} P is symmetric and linear in each direction, so every
@@ -42,13 +41,8 @@ impl<T: Scalar> Primitive<T> for ProdGrad {
         Ok(())
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, ct, want, .. } = at;
         let cotangent = |k: usize| {
             let mut inputs = x.to_vec();
             match k {

@@ -1,6 +1,6 @@
 //! Reductions over sets of axes, and what is composed of them: means, variances, norms.
 
-use super::{Arg, Combine, Derivative, Out, Primitive, ProdGrad, RowRule, View};
+use super::{Arg, Combine, Cotangents, Derivative, Out, Primitive, ProdGrad, RowRule, View, Vjp};
 use crate::error::{Result, bail};
 use crate::kernel::reduce as kernel;
 pub use crate::kernel::reduce::Reduction;
@@ -54,13 +54,8 @@ impl<T: Scalar> Primitive<T> for Reduce {
         }
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, y, ct, .. } = at;
         let x = x[0];
         let ct = ct.with_axes(self.axes, self.keep);
         Ok(vec![match self.kind {

@@ -2,7 +2,7 @@
 //! arguments recorded as ops, and where to draw samples. The rest of the file reads the table.
 
 use super::broadcast::broadcast_strides;
-use super::{Arg, Derivative, Out, Primitive, RowRule};
+use super::{Arg, Cotangents, Derivative, Out, Primitive, RowRule, Vjp};
 use crate::error::{Result, bail};
 use crate::kernel::map::{Loop, each1, each2, each3};
 use crate::scalar::{Scalar, of_type};
@@ -82,7 +82,7 @@ macro_rules! scalar_ops {
                 y: Expr<'t, T>,
                 ct: Expr<'t, T>,
                 want: &[bool],
-            ) -> Vec<Option<Expr<'t, T>>> {
+            ) -> Cotangents<'t, T> {
                 match self {
                     $(ScalarOp::$op => cotangents!($args, $rule, [$($cotangent),+], x, y, ct, want),)*
                 }
@@ -424,13 +424,8 @@ impl<T: Scalar> Primitive<T> for ScalarOp {
         if self.is_flat(i) { Derivative::Zero } else { Derivative::Smooth }
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, y, ct, want } = at;
         let wide = self.cotangents(x, y, ct, want);
         Ok(wide.into_iter().zip(x).map(|(ct, &x)| Some(ct?.sum_to_like(x))).collect())
     }

@@ -1,7 +1,7 @@
 //! Parts of a tensor along its axes, backwards too, and the adjoint that puts a part back.
 
 use super::strided::{self, Layout};
-use super::{Arg, Out, Primitive, RowRule};
+use super::{Arg, Cotangents, Out, Primitive, RowRule, Vjp};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::scalar::{DType, Scalar};
 use crate::shape::{ANY, Axes, Shape};
@@ -229,13 +229,8 @@ impl<T: Scalar> Primitive<T> for Slice {
         Ok(())
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, ct, .. } = at;
         Ok(vec![Some(ct.tape().apply(Unslice { spans: self.spans.clone() }, &[ct, x[0]]))])
     }
 
@@ -268,13 +263,8 @@ impl<T: Scalar> Primitive<T> for Unslice {
         i == 0
     }
 
-    fn vjp<'t>(
-        &self,
-        _x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { ct, .. } = at;
         Ok(vec![Some(ct.tape().apply(Slice { spans: self.spans.clone() }, &[ct])), None])
     }
 

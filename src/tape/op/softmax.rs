@@ -1,6 +1,6 @@
 //! Softmax, its logarithm and log-sum-exp along one axis, shifted so that no logit overflows.
 
-use super::{Arg, Combine, Op, Out, Primitive, Reduction, RowRule};
+use super::{Arg, Combine, Cotangents, Op, Out, Primitive, Reduction, RowRule, Vjp};
 use crate::error::{Result, bail};
 use crate::kernel::reduce as kernel;
 use crate::scalar::Scalar;
@@ -67,13 +67,8 @@ impl<T: Scalar> Primitive<T> for Softmax {
         Ok(())
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, y, ct, .. } = at;
         let axes = Axes::one(self.axis());
         let sum = |a: Expr<'t, T>| a.reduce(Reduction::Sum, axes, true);
         Ok(vec![Some(match *self {

@@ -1,6 +1,6 @@
 //! Elements by index: whole slabs of an axis, single elements along it, their adjoints, one-hot.
 
-use super::{Arg, Combine, Derivative, Out, Primitive, RowRule, list};
+use super::{Arg, Combine, Cotangents, Derivative, Out, Primitive, RowRule, Vjp, list};
 use crate::error::{Result, bail};
 use crate::kernel::index::{self, Lanes};
 use crate::scalar::{DType, Scalar};
@@ -94,13 +94,8 @@ impl<T: Scalar> Primitive<T> for Take {
         if i == 0 { Derivative::Smooth } else { Derivative::Zero }
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, ct, .. } = at;
         Ok(vec![Some(ct.tape().apply(TakeAdd(*self), &[ct, x[1], x[0]])), None])
     }
 
@@ -157,13 +152,8 @@ impl<T: Scalar> Primitive<T> for TakeAdd {
         if i == 0 { Derivative::Smooth } else { Derivative::Zero }
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, ct, .. } = at;
         Ok(vec![Some(ct.tape().apply(self.0, &[ct, x[1]])), None, None])
     }
 

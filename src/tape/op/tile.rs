@@ -1,6 +1,6 @@
 //! A tensor repeated along its axes, and the sum of the repeats.
 
-use super::{Arg, Out, Primitive, RowRule};
+use super::{Arg, Cotangents, Out, Primitive, RowRule, Vjp};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::copy::{MAX_AXES, copy_strided, scatter_add_strided};
 use crate::scalar::{DType, Scalar};
@@ -73,13 +73,8 @@ impl<T: Scalar> Primitive<T> for Tile {
         Ok(())
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, ct, .. } = at;
         Ok(vec![Some(ct.tape().apply(Untile { repeats: self.repeats.clone() }, &[ct, x[0]]))])
     }
 
@@ -113,13 +108,8 @@ impl<T: Scalar> Primitive<T> for Untile {
         i == 0
     }
 
-    fn vjp<'t>(
-        &self,
-        _x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { ct, .. } = at;
         Ok(vec![Some(ct.tape().apply(Tile { repeats: self.repeats.clone() }, &[ct])), None])
     }
 

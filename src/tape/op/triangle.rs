@@ -1,6 +1,6 @@
 //! One triangle of a matrix, zeros in the other.
 
-use super::{Arg, Out, Primitive, RowRule};
+use super::{Arg, Cotangents, Out, Primitive, RowRule, Vjp};
 use crate::error::{Result, bail};
 use crate::kernel::copy;
 use crate::scalar::Scalar;
@@ -42,13 +42,8 @@ impl<T: Scalar> Primitive<T> for Triangle {
         Ok(())
     }
 
-    fn vjp<'t>(
-        &self,
-        _x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { ct, .. } = at;
         Ok(vec![Some(ct.tape().apply(*self, &[ct]))])
     }
 

@@ -1,6 +1,6 @@
 //! The same memory under another shape: reshape, axes of extent 1 put in or taken out.
 
-use super::{Arg, Out, Primitive, RowRule};
+use super::{Arg, Cotangents, Out, Primitive, RowRule, Vjp};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::scalar::{DType, Scalar};
 use crate::shape::{ANY, Axes, MAX_RANK, Shape};
@@ -89,13 +89,8 @@ impl<T: Scalar> Primitive<T> for View {
         i == 0
     }
 
-    fn vjp<'t>(
-        &self,
-        x: &[Expr<'t, T>],
-        _y: Expr<'t, T>,
-        ct: Expr<'t, T>,
-        _want: &[bool],
-    ) -> Result<Vec<Option<Expr<'t, T>>>> {
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, ct, .. } = at;
         let back = match *self {
             View::Expand(axes) => ct.tape().apply(View::Squeeze(axes), &[ct]),
             View::Squeeze(axes) => ct.tape().apply(View::Expand(axes), &[ct]),
