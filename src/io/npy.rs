@@ -101,7 +101,7 @@ impl Npy {
     pub fn read(path: impl AsRef<Path>) -> Result<Npy> {
         let path = path.as_ref();
         let (file, length) = source::open(path)?;
-        parse(&mut BufReader::new(file), Some(length)).map_err(|e| e.within(path.display()))
+        parse(&mut BufReader::new(file), length).map_err(|e| e.within(path.display()))
     }
 
     /// An array from the bytes of a file of version 1, 2 or 3.
@@ -112,7 +112,7 @@ impl Npy {
     /// `f2` and complex numbers are named), more than 8 axes, extents that overflow, fewer or more
     /// bytes than the extents claim.
     pub fn from_bytes(bytes: &[u8]) -> Result<Npy> {
-        parse(&mut &*bytes, Some(bytes.len() as u64)).map_err(|e| e.within("npy"))
+        parse(&mut &*bytes, bytes.len() as u64).map_err(|e| e.within("npy"))
     }
 
     /// The array as a tensor of the same shape, its elements rounded to `T`. Where it has that type
@@ -192,8 +192,8 @@ fn save<E: Element + sealed::Bytes>(path: &Path, x: &Tensor<E>) -> std::io::Resu
     out.flush()
 }
 
-/// Reads an array of which `length` bytes are there, if that is known.
-pub(super) fn parse(from: &mut dyn Read, length: Option<u64>) -> Result<Npy> {
+/// Reads an array of which `length` bytes are there.
+fn parse(from: &mut dyn Read, length: u64) -> Result<Npy> {
     let start: [u8; 8] = bytes(from, "8 bytes of magic string and version")?;
     if &start[..6] != MAGIC {
         source::refuse_stand_in(&start)?;
@@ -222,14 +222,11 @@ pub(super) fn parse(from: &mut dyn Read, length: Option<u64>) -> Result<Npy> {
     };
     // `checked_len` leaves room for 8 bytes an element; the code ends with their number.
     let claimed = n as u64 * u64::from(code.as_bytes()[1] - b'0');
-    if let Some(got) = length.map(|length| length.saturating_sub(before + header as u64))
-        && got != claimed
-    {
+    let got = length.saturating_sub(before + header as u64);
+    if got != claimed {
         bail!(Format, "the header claims {shape}, {claimed} bytes, got {got}");
     }
-    // Believed only where the length of the file agrees with it.
-    let room = if length.is_some() { n } else { 0 };
-    elements(code, big, fortran, Payload { from, shape, n, room })
+    elements(code, big, fortran, Payload { from, shape, n, room: n })
 }
 
 /// Whether elements are big-endian, and the code of their type: `>f4` is `(true, "f4")`.
