@@ -179,15 +179,18 @@ fn parse_plain(from: &mut dyn Read, length: Option<u64>) -> Result<Idx> {
 }
 
 /// The elements of an array of known shape, about to be read.
-struct Payload<'r> {
-    from: &'r mut dyn Read,
-    shape: Shape,
-    n: usize,
-    room: usize,
+pub(super) struct Payload<'r> {
+    pub(super) from: &'r mut dyn Read,
+    pub(super) shape: Shape,
+    pub(super) n: usize,
+    pub(super) room: usize,
 }
 
 impl Payload<'_> {
-    fn elements<E: Element, const W: usize>(self, decode: fn([u8; W]) -> E) -> Result<Vec<E>> {
+    pub(super) fn elements<E: Element, const W: usize>(
+        self,
+        decode: fn([u8; W]) -> E,
+    ) -> Result<Vec<E>> {
         let Payload { from, shape, n, room } = self;
         let no_memory = |_| Error::new(ErrorKind::Memory, format!("no memory for {shape}"));
         let mut out: Vec<E> = Vec::new();
@@ -216,7 +219,7 @@ impl Payload<'_> {
     }
 }
 
-fn bytes<const N: usize>(from: &mut dyn Read, what: &str) -> Result<[u8; N]> {
+pub(super) fn bytes<const N: usize>(from: &mut dyn Read, what: &str) -> Result<[u8; N]> {
     let mut bytes = [0; N];
     from.read_exact(&mut bytes)
         .map_err(|e| source::read_error(&e).within(format_args!("expected {what}")))?;

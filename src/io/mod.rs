@@ -1,11 +1,14 @@
-//! Readers of files that others made: CSV tables and IDX arrays, plain or gzipped. They believe
-//! nothing a file says before they have checked it, and know nothing of training.
+//! Readers of files that others made: CSV tables, IDX and NPY arrays, texts. They believe nothing a
+//! file says before they have checked it, and know nothing of training.
 
 mod csv;
 mod idx;
+pub mod npy;
 mod source;
 mod table;
+pub mod text;
 
 pub use csv::Csv;
 pub use idx::{Idx, IdxData};
+pub use npy::Npy;
 pub use table::{Classes, Kind, Table};
