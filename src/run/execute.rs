@@ -306,7 +306,7 @@ fn instruction<T: Scalar>(
                     few = [empty; FEW];
                     &mut few[..n]
                 }
-                0..=MANY => {
+                _ if n <= MANY => {
                     many = [empty; MANY];
                     &mut many[..n]
                 }
