@@ -33,6 +33,15 @@ pub struct Expr<'t, T: Scalar = f64> {
 }
 
 /// An [`Expr`] whose value is a tensor of [`Index`]: labels, positions.
+///
+/// Indices in arithmetic do not compile; [`IndexExpr::to_float`] makes numbers of them.
+///
+/// ```compile_fail,E0277
+/// let tape = gradtape::Tape::<f64>::new();
+/// let x = tape.placeholder("x", [3]);
+/// let labels = tape.index_placeholder("labels", [3]);
+/// let wrong = x + labels;
+/// ```
 #[derive(Debug)]
 pub struct IndexExpr<'t, T: Scalar = f64>(pub(super) Expr<'t, T>);
 
