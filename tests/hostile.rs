@@ -6,22 +6,15 @@ use gradtape::io::{Csv, Idx};
 use gradtape::{Error, ErrorKind, Index, Philox, Tensor};
 use std::path::PathBuf;
 
+mod files;
 mod support;
+
+use files::{refused, scratch, written};
 
 #[global_allocator]
 static COUNTING: support::Counting = support::Counting;
 
 const MIB: usize = 1 << 20;
-
-fn scratch(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
-}
-
-fn written(name: &str, bytes: &[u8]) -> PathBuf {
-    let path = scratch(name);
-    std::fs::write(&path, bytes).unwrap();
-    path
-}
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write;
@@ -36,16 +29,6 @@ fn idx(extents: &[u32], payload: usize) -> Vec<u8> {
     extents.iter().for_each(|e| file.extend(e.to_be_bytes()));
     file.extend((0..payload).map(|i| i as u8));
     file
-}
-
-#[track_caller]
-fn refused<V>(result: Result<V, Error>, fragment: &str) {
-    let text = match result {
-        Ok(_) => panic!("accepted; expected an error with {fragment:?}"),
-        Err(e) => e.to_string(),
-    };
-    assert!(text.contains(fragment), "{text:?} does not contain {fragment:?}");
-    assert!(!text.ends_with('.'), "{text}");
 }
 
 #[test]
@@ -164,10 +147,10 @@ fn h_gzip_is_unpacked_where_plain_is_expected_and_no_damage_is_missed() {
     }
     let mut wrong_sum = image.clone();
     *wrong_sum.iter_mut().nth_back(7).unwrap() ^= 1;
-    refused(Idx::from_bytes(&wrong_sum), "the gzip file is corrupted");
+    refused(Idx::from_bytes(&wrong_sum), "the packed data are corrupted");
     refused(
         Idx::from_bytes(&[&image[..], b"trailing bytes"].concat()),
-        "the gzip file is corrupted",
+        "the packed data are corrupted",
     );
     refused(
         Csv::new().read(written("bomb.csv", &gzip(&vec![b'1'; 4 * MIB]))),

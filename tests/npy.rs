@@ -3,10 +3,13 @@
 
 use gradtape::io::text::{self, Vocabulary};
 use gradtape::io::{Npy, npy};
-use gradtape::{Error, Philox, Result, Shape, Tensor};
+use gradtape::{Philox, Result, Shape, Tensor};
 use std::path::PathBuf;
 
+mod files;
 mod support;
+
+use files::{refused, scratch, written};
 
 #[global_allocator]
 static COUNTING: support::Counting = support::Counting;
@@ -15,26 +18,6 @@ const MIB: usize = 1 << 20;
 
 fn reference(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/reference/npy").join(name)
-}
-
-fn scratch(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
-}
-
-fn written(name: &str, bytes: &[u8]) -> PathBuf {
-    let path = scratch(name);
-    std::fs::write(&path, bytes).unwrap();
-    path
-}
-
-#[track_caller]
-fn refused<V>(result: Result<V, Error>, fragment: &str) {
-    let text = match result {
-        Ok(_) => panic!("accepted; expected an error with {fragment:?}"),
-        Err(e) => e.to_string(),
-    };
-    assert!(text.contains(fragment), "{text:?} does not contain {fragment:?}");
-    assert!(!text.ends_with('.'), "{text}");
 }
 
 /// What `make.py` saves, plus `offset`.

@@ -1,9 +1,10 @@
-//! Readers of files that others made: CSV tables, IDX and NPY arrays, texts. They believe nothing a
+//! Readers of files that others made: CSV tables, IDX, NPY and NPZ arrays, texts. They believe nothing a
 //! file says before they have checked it, and know nothing of training.
 
 mod csv;
 mod idx;
 pub mod npy;
+mod npz;
 mod source;
 mod table;
 pub mod text;
@@ -11,4 +12,5 @@ pub mod text;
 pub use csv::Csv;
 pub use idx::{Idx, IdxData};
 pub use npy::Npy;
+pub use npz::Npz;
 pub use table::{Classes, Kind, Table};

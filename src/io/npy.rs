@@ -194,6 +194,16 @@ fn save<E: Element + sealed::Bytes>(path: &Path, x: &Tensor<E>) -> std::io::Resu
 
 /// Reads an array of which `length` bytes are there.
 fn parse(from: &mut dyn Read, length: u64) -> Result<Npy> {
+    parse_with(from, length, usize::MAX)
+}
+
+/// Reads an array that is said to have `length` bytes; memory is taken as they come.
+pub(super) fn parse_packed(from: &mut dyn Read, length: u64) -> Result<Npy> {
+    parse_with(from, length, 0)
+}
+
+/// Reads an array, with room for at most `room` elements before they have come.
+fn parse_with(from: &mut dyn Read, length: u64, room: usize) -> Result<Npy> {
     let start: [u8; 8] = bytes(from, "8 bytes of magic string and version")?;
     if &start[..6] != MAGIC {
         source::refuse_stand_in(&start)?;
@@ -226,7 +236,7 @@ fn parse(from: &mut dyn Read, length: u64) -> Result<Npy> {
     if got != claimed {
         bail!(Format, "the header claims {shape}, {claimed} bytes, got {got}");
     }
-    elements(code, big, fortran, Payload { from, shape, n, room: n })
+    elements(code, big, fortran, Payload { from, shape, n, room: n.min(room) })
 }
 
 /// Whether elements are big-endian, and the code of their type: `>f4` is `(true, "f4")`.

@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// A gzipped text that grows more than this is refused as a bomb; tables shrink 3 to 30 times.
-const MAX_GROWTH: u64 = 100;
+/// A packed file that grows more than this is refused as a bomb; tables shrink 3 to 30 times.
+pub(super) const MAX_GROWTH: u64 = 100;
 
 /// Opens a file for reading and returns its length in bytes. A FIFO is refused before it is
 /// opened, because opening one waits for a writer.
@@ -67,7 +67,7 @@ pub(super) fn read_error(e: &io::Error) -> Error {
         UnexpectedEof => Error::new(ErrorKind::Format, "the file is cut short"),
         FileTooLarge => Error::new(ErrorKind::Format, e.to_string()),
         InvalidData | InvalidInput => {
-            Error::new(ErrorKind::Format, format!("the gzip file is corrupted: {e}"))
+            Error::new(ErrorKind::Format, format!("the packed data are corrupted: {e}"))
         }
         _ => Error::new(ErrorKind::Io, e.to_string()),
     }

@@ -1,4 +1,4 @@
-"""The arrays that tests/npy.rs reads, as NumPy 2.4.6 writes them: `python make.py` in this folder.
+"""The arrays that tests/npy.rs and tests/npz.rs read, as NumPy 2.4.6 writes them: `python make.py` in this folder.
 
 Every file holds x[i, j, k] = 6 i + 2 j + k - 3 of shape (2, 3, 2), as its type allows.
 """
@@ -23,3 +23,5 @@ np.save("object.npy", np.array([None, 1], dtype=object))
 np.save("structure.npy", np.zeros(2, dtype=[("a", "<f4"), ("b", "<i4")]))
 np.save("half.npy", np.zeros(2, "<f2"))
 np.save("text.npy", np.array(["ab"]))
+np.savez("plain.npz", x=x.astype("<f8"), labels=np.array([2, 0, 1], "<i8"))
+np.savez_compressed("packed.npz", x=x.astype("<f4"), labels=np.array([2, 0, 1], "|u1"))
