@@ -129,7 +129,12 @@ pub(super) fn check<T: Scalar>(
         let x: Vec<Value<T>> = node.inputs.iter().map(|&i| values[i as usize].clone()).collect();
         let shapes: Vec<Shape> = x.iter().map(Value::shape).collect();
         let op = node.op.primitive();
-        let rules = [alone(op, &x, value), unknown(op, &shapes, value), batch(op, &x, value)];
+        let rules = [
+            alone(op, &x, value),
+            units(op, &x, value),
+            unknown(op, &shapes, value),
+            batch(op, &x, value),
+        ];
         for rule in rules {
             let title = format_args!("{} of {}", op.name(), list(&shapes));
             rule.map_err(|e| e.within(title).at(node.at))?;
@@ -176,6 +181,31 @@ fn alone<T: Scalar>(op: &dyn Primitive<T>, x: &[Value<T>], value: &Value<T>) -> 
     };
     if op.is_view() && !x.first().is_some_and(|x| same(x, value)) {
         bail!(Check, "expected the elements of its first input, since it says it is a view");
+    }
+    Ok(())
+}
+
+/// In two runs of units, wherever it is cut, it has the bits of the whole.
+fn units<T: Scalar>(op: &dyn Primitive<T>, x: &[Value<T>], value: &Value<T>) -> Result<()> {
+    let shapes: Vec<Shape> = x.iter().map(Value::shape).collect();
+    let (n, shape) = (op.units(&shapes), value.shape());
+    if n < 2 || value.float().is_none() || shape.is_empty() {
+        return Ok(());
+    }
+    if !shape.len().is_multiple_of(n) {
+        bail!(Check, "units: expected {shape} to fall into {n} units of equal length");
+    }
+    let args: Vec<_> = x.iter().enumerate().map(|(i, x)| x.arg(op.reads(i))).collect();
+    for cut in [1, n / 2, n - 1] {
+        let mut y = Tensor::full(shape, T::lit(f64::NAN))?;
+        let (a, b) = y.as_mut_slice().split_at_mut(cut * (shape.len() / n));
+        for (y, units) in [(a, 0..cut), (b, cut..n)] {
+            let mut scratch = vec![T::lit(f64::NAN); op.scratch(&shapes)];
+            op.forward_units(&args, Out::Float(shape, y), &mut scratch, units)?;
+        }
+        if let Some(text) = Value::Float(y).difference(value) {
+            bail!(Check, "units cut at {cut} of {n}: {text}");
+        }
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 use super::cpu::multiversion;
 use crate::scalar::Scalar;
 use crate::shape::MAX_RANK;
+use std::ops::Range;
 
 /// Elements in a register: 4 KiB of f64, so that a dozen registers fit into L1 and L2.
 pub(crate) const BLOCK: usize = 512;
@@ -109,19 +110,21 @@ impl<T: Scalar> MapLoop<T> {
         (self.n_registers + self.inputs.iter().filter(|a| **a != Access::Dense).count()) * BLOCK
     }
 
-    /// Runs the loop over all elements.
+    /// Runs the loop over these elements; `outputs` have their memory only.
     ///
     /// # Panics
     /// Slices that do not fit the loop: a fault of the planner.
     pub(crate) fn run<'s>(
         &self,
+        range: Range<usize>,
         inputs: &[&[T]],
         outputs: &mut [&'s mut [T]],
         scratch: &'s mut [T],
     ) {
         assert!(inputs.len() == self.inputs.len() && outputs.len() == self.n_outputs);
-        assert!(outputs.iter().all(|y| y.len() == self.len) && scratch.len() >= self.scratch());
-        if self.len == 0 {
+        assert!(outputs.iter().all(|y| y.len() == range.len()) && range.end <= self.len);
+        assert!(scratch.len() >= self.scratch());
+        if range.is_empty() {
             return;
         }
         let (registers, mut blocks) = scratch.split_at_mut(self.n_registers * BLOCK);
@@ -134,33 +137,26 @@ impl<T: Scalar> MapLoop<T> {
             *feeder = match *access {
                 Access::Dense => {
                     assert_eq!(x.len(), self.len, "dense input");
-                    Feeder::Dense(x)
+                    Feeder::Dense(&x[range.clone()])
                 }
                 Access::Splat => {
                     let (block, rest) = blocks.split_at_mut(BLOCK);
                     blocks = rest;
-                    block[..self.len.min(BLOCK)].fill(x[0]);
+                    block[..range.len().min(BLOCK)].fill(x[0]);
                     Feeder::Splat(block)
                 }
                 Access::Strided { rank, extents, strides } => {
                     let (block, rest) = blocks.split_at_mut(BLOCK);
                     blocks = rest;
-                    let walk = Walk {
-                        x,
-                        rank: rank as usize,
-                        extents,
-                        strides,
-                        at: [0; MAX_RANK],
-                        offset: 0,
-                    };
+                    let walk = Walk::from(range.start, x, rank as usize, extents, strides);
                     Feeder::Strided(walk, block)
                 }
             };
         }
 
         let mut start = 0;
-        while start < self.len {
-            let n = BLOCK.min(self.len - start);
+        while start < range.len() {
+            let n = BLOCK.min(range.len() - start);
             for feeder in &mut feeders[..inputs.len()] {
                 if let Feeder::Strided(walk, block) = feeder {
                     walk.fill(&mut block[..n]);
@@ -241,7 +237,24 @@ struct Walk<'a, T> {
     offset: usize,
 }
 
-impl<T: Scalar> Walk<'_, T> {
+impl<'a, T: Scalar> Walk<'a, T> {
+    /// A walk that begins at this element of the loop.
+    fn from(
+        start: usize,
+        x: &'a [T],
+        rank: usize,
+        extents: [usize; MAX_RANK],
+        strides: [usize; MAX_RANK],
+    ) -> Self {
+        let (mut at, mut offset, mut left) = ([0; MAX_RANK], 0, start);
+        for axis in 0..rank {
+            at[axis] = left % extents[axis];
+            offset += at[axis] * strides[axis];
+            left /= extents[axis];
+        }
+        Walk { x, rank, extents, strides, at, offset }
+    }
+
     fn fill(&mut self, mut block: &mut [T]) {
         while !block.is_empty() {
             let n = (self.extents[0] - self.at[0]).min(block.len());
@@ -323,12 +336,17 @@ mod tests {
                 n_registers: 1,
                 len: n,
             };
-            let (mut y, mut z) = (vec![0.0; n], vec![0.0; n]);
             let mut scratch = vec![0.0; program.scratch()];
-            program.run(&[&x, &bias, &s], &mut [&mut y, &mut z], &mut scratch);
-            for i in 0..n {
-                let want = (x[i] + bias[i / rows]) * 4.0;
-                assert_eq!((y[i], z[i]), (want, want - x[i]), "element {i} of {rows} rows");
+            for cut in [0, 1, n / 3, n - 1] {
+                let (mut y, mut z) = (vec![0.0; n], vec![0.0; n]);
+                for part in [0..cut, cut..n] {
+                    let outputs = &mut [&mut y[part.clone()], &mut z[part.clone()]];
+                    program.run(part, &[&x, &bias, &s], outputs, &mut scratch);
+                }
+                for i in 0..n {
+                    let want = (x[i] + bias[i / rows]) * 4.0;
+                    assert_eq!((y[i], z[i]), (want, want - x[i]), "{i} of {rows} rows, {cut}");
+                }
             }
         }
     }

@@ -4,7 +4,10 @@
 use super::fuse::{self, Item};
 use super::program::{Def, EffectValue, Fetched, Program, ValueId};
 use super::report::Report;
-use super::{Code, EffectStep, FetchFrom, Instruction, Layout, Operand, Passes, Place, Plan};
+use super::{
+    Code, EffectStep, FetchFrom, Instruction, Layout, Operand, Passes, Place, Plan, Shared,
+    share,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::scalar::{DType, Index, Scalar};
 use crate::tape::{Graph, NodeId};
@@ -23,6 +26,7 @@ pub(super) fn place<T: Scalar>(
     program: &Program<T>,
     items: &[Item],
     passes: Passes,
+    threads: usize,
 ) -> Result<Plan<T>> {
     let mut loop_of = vec![u32::MAX; program.values.len()];
     for (n, item) in (0..).zip(items) {
@@ -98,10 +102,17 @@ pub(super) fn place<T: Scalar>(
             }
             (Item::Loop(_), None) => continue,
         };
+        let shared = match outputs.first() {
+            Some(y) => share::shared(&code, &shapes, y, threads),
+            None => Shared { units: 1, parts: 1 },
+        };
+        // A part's scratch begins on a cache line of its own.
+        let each = if shared.parts > 1 { wanted.next_multiple_of(GRAIN) } else { wanted };
+        let wanted = each.checked_mul(shared.parts).ok_or_else(too_large)?;
         let scratch = floats.take(wanted)?;
         floats.give(scratch.clone());
         let scratch = scratch.start..scratch.start + wanted;
-        instructions.push(Instruction { code, inputs, outputs, scratch, source });
+        instructions.push(Instruction { code, inputs, outputs, scratch, shared, source });
         for (dtype, piece) in frees.remove(&at).unwrap_or_default() {
             if dtype == DType::Float { floats.give(piece) } else { indices.give(piece) }
         }
@@ -115,7 +126,7 @@ pub(super) fn place<T: Scalar>(
             Fetched::StepOf(effect) => Ok(FetchFrom::StepOf(*effect)),
         })
         .collect::<Result<_>>()?;
-    let effects = placer.effects(effects)?;
+    let effects = placer.effects(effects, threads)?;
     let mut reads: Vec<NodeId> = program
         .values
         .iter()
@@ -252,7 +263,11 @@ impl<'p, T: Scalar> Placer<'p, T> {
         Ok(reserved)
     }
 
-    fn effects(&mut self, reserved: Vec<Reserved<'p, T>>) -> Result<Vec<EffectStep<T>>> {
+    fn effects(
+        &mut self,
+        reserved: Vec<Reserved<'p, T>>,
+        threads: usize,
+    ) -> Result<Vec<EffectStep<T>>> {
         let mut steps = Vec::with_capacity(reserved.len());
         for (effect, start, ranges) in reserved {
             steps.push(match effect {
@@ -275,8 +290,14 @@ impl<'p, T: Scalar> Placer<'p, T> {
                             _ => parameters.push(range.clone()),
                         }
                     }
-                    let (node, rule) = (*node, Arc::clone(rule));
-                    EffectStep::Update { node, rule, gradients: start..at, copies, parameters }
+                    EffectStep::Update {
+                        node: *node,
+                        rule: Arc::clone(rule),
+                        gradients: start..at,
+                        copies,
+                        parameters,
+                        parts: share::parts_of_update(at - start, threads),
+                    }
                 }
             });
         }

@@ -7,6 +7,7 @@ mod lower;
 mod memory;
 mod program;
 mod report;
+mod share;
 mod simplify;
 
 pub(crate) use layout::Layout;
@@ -64,10 +65,18 @@ pub(crate) struct Instruction<T: Scalar> {
     pub(crate) code: Code<T>,
     pub(crate) inputs: Vec<Operand>,
     pub(crate) outputs: Vec<Operand>,
-    /// Of the float arena.
+    /// Of the float arena, for all parts.
     pub(crate) scratch: Range<usize>,
+    pub(crate) shared: Shared,
     /// The node it comes from (the last one, of a fused loop), for messages.
     pub(crate) source: NodeId,
+}
+
+/// How threads share an instruction: `units` of its work, cut into `parts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shared {
+    pub(crate) units: usize,
+    pub(crate) parts: usize,
 }
 
 #[derive(Debug)]
@@ -124,10 +133,12 @@ pub(crate) enum EffectStep<T: Scalar> {
         copies: Vec<(Operand, usize)>,
         /// The parameters as runs of the flat variables, in the order of the gradients.
         parameters: Vec<Range<usize>>,
+        /// Into how many parts threads share it.
+        parts: usize,
     },
 }
 
-/// Compiles what `fetches` need, with these nodes fed.
+/// Compiles what `fetches` need, with these nodes fed, for a team of `threads`.
 ///
 /// # Errors
 /// A placeholder that is needed and not fed; shapes that do not fit once they are known; more
@@ -138,8 +149,9 @@ pub(crate) fn compile<T: Scalar>(
     fetches: &[NodeId],
     fed: &[(NodeId, Shape)],
     passes: Passes,
+    threads: usize,
 ) -> Result<Plan<T>> {
     let program = lower::lower(graph, fetches, fed, passes)?;
     let schedule = fuse::schedule(&program, passes);
-    memory::place(graph, layout, &program, &schedule, passes)
+    memory::place(graph, layout, &program, &schedule, passes, threads)
 }

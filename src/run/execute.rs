@@ -4,15 +4,17 @@
 use super::variables::Variables;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::arena::{Arena, Reader};
-use crate::kernel::map::{MAX_INPUTS, MAX_OUTPUTS};
+use crate::kernel::map::{BLOCK, MAX_INPUTS, MAX_OUTPUTS};
+use crate::kernel::team::{Pieces, Team, part, part_of};
 use crate::kernel::update::all_finite;
-use crate::plan::{Code, EffectStep, FetchFrom, Instruction, Operand, Place, Plan};
+use crate::plan::{Code, EffectStep, FetchFrom, Instruction, Operand, Place, Plan, Shared};
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
 use crate::tape::op::{Arg, MAX_SLOTS, Out, Step};
 use crate::tape::{FeedValue, Graph, NodeId};
 use crate::tensor::TensorView;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// A plan with the memory it runs in.
 #[derive(Debug)]
@@ -45,6 +47,7 @@ impl<T: Scalar> Executor<T> {
         graph: &Graph<T>,
         variables: &Variables<T>,
         feeds: &Feeds<'_, T>,
+        team: &mut Team,
         finite: bool,
     ) -> Result<()> {
         let Executor { plan, floats, indices, step_numbers, .. } = self;
@@ -55,7 +58,7 @@ impl<T: Scalar> Executor<T> {
         }
         for step in &plan.instructions {
             let node = graph.node(step.source);
-            instruction(plan, step, floats, indices, variables, feeds)
+            instruction(plan, step, floats, indices, variables, feeds, team)
                 .map_err(|e| e.within(graph.describe(step.source)).at(node.at))?;
             if finite {
                 for o in step.outputs.iter().filter(|o| o.dtype == DType::Float) {
@@ -110,6 +113,7 @@ impl<T: Scalar> Executor<T> {
         graph: &Graph<T>,
         variables: &mut Variables<T>,
         feeds: &Feeds<'_, T>,
+        team: &mut Team,
     ) -> Result<()> {
         self.begin_updates(graph, variables, feeds)?;
         let mut begun = self.begun.iter();
@@ -129,23 +133,30 @@ impl<T: Scalar> Executor<T> {
                     variables.values.as_mut_slice()[range.clone()].copy_from_slice(value);
                     variables.mark(range);
                 }
-                EffectStep::Update { rule, gradients, parameters, .. } => {
+                EffectStep::Update { rule, gradients, parameters, parts, .. } => {
                     let Some((state, step)) = begun.next() else { continue };
                     let n = gradients.len();
                     let gradients = &self.floats.as_slice()[gradients.clone()];
                     let state = &mut variables.optimizers[*state];
                     state.steps += 1;
+                    let n_slots = rule.slots().min(MAX_SLOTS);
                     let mut at = 0;
                     for range in parameters {
                         let w = &mut variables.values.as_mut_slice()[range.clone()];
                         let here = at..at + range.len();
                         let mut slots: [&mut [T]; MAX_SLOTS] = Default::default();
-                        let n_slots = rule.slots().min(MAX_SLOTS);
                         if n > 0 {
                             let all = state.slots.as_mut_slice().chunks_exact_mut(n);
                             slots.iter_mut().zip(all).for_each(|(s, a)| *s = &mut a[here.clone()]);
                         }
-                        rule.update(step, w, &gradients[here], &mut slots[..n_slots]);
+                        let g = &gradients[here];
+                        let w = Pieces::new(w, UPDATE_UNIT, *parts);
+                        let slots = slots.map(|s| Pieces::new(s, UPDATE_UNIT, *parts));
+                        team.run(*parts, &|i| {
+                            let g = &g[part_of(g.len(), UPDATE_UNIT, *parts, i)];
+                            let mut slots = slots.each_ref().map(|s| s.take(i));
+                            rule.update(step, w.take(i), g, &mut slots[..n_slots]);
+                        });
                         at += range.len();
                     }
                 }
@@ -163,7 +174,7 @@ impl<T: Scalar> Executor<T> {
     ) -> Result<()> {
         self.begun.clear();
         for effect in &self.plan.effects {
-            let EffectStep::Update { node, rule, gradients, copies, parameters } = effect else {
+            let EffectStep::Update { node, rule, gradients, copies, parameters, .. } = effect else {
                 continue;
             };
             for (from, to) in copies {
@@ -262,6 +273,7 @@ fn instruction<T: Scalar>(
     indices: &mut Arena<Index>,
     variables: &Variables<T>,
     feeds: &Feeds<'_, T>,
+    team: &mut Team,
 ) -> Result<()> {
     let start = |o: &Operand| match o.place {
         Place::Arena(at) => at,
@@ -276,11 +288,18 @@ fn instruction<T: Scalar>(
             writes[0] = step.scratch.clone();
             writes[1..].iter_mut().zip(&step.outputs).for_each(|(w, o)| *w = range(o));
             let (floats, [scratch, outputs @ ..]) = floats.open(writes);
-            let mut outputs = outputs;
             let memory = Memory { plan, floats, indices: indices.reader(), variables, feeds };
             let mut inputs: [&[T]; MAX_INPUTS] = [&[]; MAX_INPUTS];
             inputs.iter_mut().zip(&step.inputs).for_each(|(x, o)| *x = memory.arg(o).float());
-            code.run(&inputs[..step.inputs.len()], &mut outputs[..step.outputs.len()], scratch);
+            let (inputs, n_outputs) = (&inputs[..step.inputs.len()], step.outputs.len());
+            let parts = step.shared.parts;
+            let outputs = outputs.map(|y| Pieces::new(y, BLOCK, parts));
+            let scratch = Pieces::new(scratch, scratch_unit(step), parts);
+            team.run(parts, &|i| {
+                let mut outputs = outputs.each_ref().map(|y| y.take(i));
+                let range = part_of(code.len, BLOCK, parts, i);
+                code.run(range, inputs, &mut outputs[..n_outputs], scratch.take(i));
+            });
             Ok(())
         }
         Code::Op(op) => {
@@ -316,7 +335,41 @@ fn instruction<T: Scalar>(
                 }
             };
             args.iter_mut().zip(&step.inputs).for_each(|(a, o)| *a = memory.arg(o));
-            op.primitive().forward(args, y, scratch)
+            let (op, Shared { units, parts }) = (op.primitive(), step.shared);
+            match y {
+                Out::Float(shape, y) if parts > 1 => {
+                    let y = Pieces::new(y, shape.len() / units, parts);
+                    let scratch = Pieces::new(scratch, scratch_unit(step), parts);
+                    let failed = Mutex::new(None);
+                    team.run(parts, &|i| {
+                        let out = Out::Float(shape, y.take(i));
+                        let units = part(units, parts, i);
+                        if let Err(e) = op.forward_units(args, out, scratch.take(i), units) {
+                            keep_first(&failed, i, e);
+                        }
+                    });
+                    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+                    failed.map_or(Ok(()), |(_, e)| Err(e))
+                }
+                y => op.forward(args, y, scratch),
+            }
         }
     }
 }
+
+/// Of the errors of several parts, that of the first part.
+fn keep_first(failed: &Mutex<Option<(usize, Error)>>, part: usize, e: Error) {
+    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+    if failed.as_ref().is_none_or(|(first, _)| part < *first) {
+        *failed = Some((part, e));
+    }
+}
+
+/// Parameters between which threads share an optimizer step: whole cache lines and pages.
+const UPDATE_UNIT: usize = 1024;
+
+/// The elements of scratch of one part.
+fn scratch_unit<T: Scalar>(step: &Instruction<T>) -> usize {
+    (step.scratch.len() / step.shared.parts).max(1)
+}
+

@@ -5,6 +5,7 @@ use super::fetch::{Fetches, Source};
 use super::interpret::interpret;
 use super::variables::Variables;
 use crate::error::{Error, ErrorKind, Result, bail};
+use crate::kernel::team::Team;
 use crate::plan::{self, Passes, Report};
 use crate::scalar::Scalar;
 use crate::shape::Shape;
@@ -40,6 +41,7 @@ pub struct Session<T: Scalar = f64> {
     cached: Vec<Cached<T>>,
     clock: u64,
     passes: Passes,
+    team: Team,
     finite: bool,
     /// The fetched nodes of the run going on: kept to reuse their memory.
     fetched: Vec<NodeId>,
@@ -70,9 +72,30 @@ impl<T: Scalar> Session<T> {
             cached: Vec::new(),
             clock: 0,
             passes: Passes::ALL,
+            team: Team::new(1)?,
             finite: false,
             fetched: Vec::new(),
         })
+    }
+
+    /// The session with `n` threads, the caller's among them, for work that is large enough:
+    /// products, fused loops, optimizer steps. Small plans stay on one. The bits of every value
+    /// are the same for any number of threads; the default is one.
+    ///
+    /// ```
+    /// use gradtape::{Session, Tape};
+    /// let tape = Tape::<f32>::new();
+    /// let session = Session::new(&tape)?.with_threads(2)?;
+    /// assert!(Session::new(&tape)?.with_threads(0).is_err());
+    /// # Ok::<(), gradtape::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// 0 or more than 64; a thread that the system does not give.
+    pub fn with_threads(mut self, n: usize) -> Result<Self> {
+        self.team = Team::new(n)?;
+        self.cached.clear();
+        Ok(self)
     }
 
     /// The session with other plan passes: for tests and measurements.
@@ -138,10 +161,10 @@ impl<T: Scalar> Session<T> {
         out: &mut F::Output,
     ) -> Result<()> {
         let at = self.plan_for(feeds)?;
-        let Session { graph, variables, cached, finite, .. } = self;
+        let Session { graph, variables, cached, team, finite, .. } = self;
         let executor = &mut cached[at].executor;
         variables.check(graph, &executor.plan.reads)?;
-        executor.run(graph, variables, feeds, *finite)?;
+        executor.run(graph, variables, feeds, team, *finite)?;
 
         let mut i = 0;
         let mut next = || {
@@ -149,7 +172,7 @@ impl<T: Scalar> Session<T> {
             executor.fetch(i - 1, variables, feeds)
         };
         fetches.take(&mut Source { next: &mut next }, out)?;
-        executor.effects(graph, variables, feeds)
+        executor.effects(graph, variables, feeds, team)
     }
 
     /// The value of one node from the reference interpreter: slow, clear, one buffer a node. No
@@ -271,7 +294,14 @@ impl<T: Scalar> Session<T> {
         let fed: Vec<_> = feeds.iter().map(|f| (f.0, f.1.shape())).collect();
         let layout = &self.variables.layout;
         let passes = Passes { fuse: self.passes.fuse && !self.finite, ..self.passes };
-        let plan = plan::compile(&self.graph, layout, &self.fetched, &fed, passes)?;
+        let plan = plan::compile(
+            &self.graph,
+            layout,
+            &self.fetched,
+            &fed,
+            passes,
+            self.team.threads(),
+        )?;
         let executor = Executor::new(plan)?;
         let fetches = self.fetched.clone();
         let cached = Cached { fetches, fed, last_used: self.clock, executor };

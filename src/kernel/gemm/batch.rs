@@ -115,13 +115,15 @@ fn interleaved<T: Scalar>(
         // B is shared: the products are further rows of one, or of one for each row of A.
         (1, 0, 1) if a.row_stride == n_products && c.row_stride == n_products => {
             let rows = n_products * a.rows;
-            let a = MatRef { rows, row_stride: 1, ..a };
+            let whole = (n_products * a.whole.0, a.whole.1);
+            let a = MatRef { rows, row_stride: 1, whole, ..a };
             gemm(a, b, MatMut { rows, row_stride: 1, ..c }, false, scratch);
         }
         (1, 0, 1) => {
             for i in 0..a.rows {
                 let data = a.data.get(i * a.row_stride..).unwrap_or_default();
-                let a = MatRef { data, rows: n_products, row_stride: 1, ..a };
+                let whole = (n_products, a.whole.1);
+                let a = MatRef { data, rows: n_products, row_stride: 1, whole, ..a };
                 let c = c.reborrow(i * c.row_stride);
                 gemm(a, b, MatMut { rows: n_products, row_stride: 1, ..c }, false, scratch);
             }

@@ -16,6 +16,7 @@ use crate::Scalar;
 use crate::kernel::cpu::multiversion;
 use micro::{DotBlock, Dots, Kernels, MAX_TILE, Tile};
 use pack::pack;
+use std::ops::Range;
 
 /// A matrix in a slice: element (i, j) is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy)]
@@ -25,6 +26,9 @@ pub(crate) struct MatRef<'a, T> {
     pub cols: usize,
     pub row_stride: usize,
     pub col_stride: usize,
+    /// Rows and columns of the matrix this is a part of: they decide how a product is computed,
+    /// so that its parts have the bits of the whole.
+    pub whole: (usize, usize),
 }
 
 /// A matrix in a mutable slice, laid out as in [`MatRef`]; no two elements share a place.
@@ -39,7 +43,13 @@ pub(crate) struct MatMut<'a, T> {
 impl<'a, T> MatRef<'a, T> {
     /// A column-major matrix.
     pub(crate) fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
-        MatRef { data, rows, cols, row_stride: 1, col_stride: rows }
+        MatRef::strided(data, (rows, cols), (1, rows))
+    }
+
+    /// A matrix of these (rows, columns) with these strides.
+    pub(crate) fn strided(data: &'a [T], whole: (usize, usize), strides: (usize, usize)) -> Self {
+        let ((rows, cols), (row_stride, col_stride)) = (whole, strides);
+        MatRef { data, rows, cols, row_stride, col_stride, whole }
     }
 
     /// The transpose, in place.
@@ -49,8 +59,16 @@ impl<'a, T> MatRef<'a, T> {
             cols: self.rows,
             row_stride: self.col_stride,
             col_stride: self.row_stride,
+            whole: (self.whole.1, self.whole.0),
             ..self
         }
+    }
+
+    /// The part of these columns.
+    pub(crate) fn columns(self, cols: Range<usize>) -> Self {
+        // Without rows there is no place to go to.
+        let data = self.data.get(cols.start * self.col_stride..).unwrap_or_default();
+        MatRef { data, cols: cols.len(), ..self }
     }
 
     /// The elements from (i, j) on.
@@ -65,12 +83,12 @@ impl<'a, T> MatRef<'a, T> {
 
     /// Whether neighbors in a column are neighbors in memory.
     fn unit_rows(&self) -> bool {
-        self.row_stride == 1 || self.rows == 1
+        self.row_stride == 1 || self.whole.0 == 1
     }
 
     /// Whether neighbors in a row are neighbors in memory.
     fn unit_cols(&self) -> bool {
-        self.col_stride == 1 || self.cols == 1
+        self.col_stride == 1 || self.whole.1 == 1
     }
 }
 
@@ -132,7 +150,7 @@ const DOTS_KC: usize = 4096;
 
 impl Path {
     fn choose<T>(a: &MatRef<T>, b: &MatRef<T>) -> Path {
-        let (m, n, k) = (a.rows, b.cols, a.cols);
+        let (m, n, k) = (a.whole.0, b.whole.1, a.cols);
         let dots_a = a.unit_cols() || m <= DOTS_PACKED;
         let dots_b = b.unit_rows() || n <= DOTS_PACKED;
         let narrow = if a.unit_rows() { m <= DOTS_PACKED } else { m.min(n) <= DOTS_NARROW };
@@ -239,7 +257,9 @@ pub(crate) fn gemm<T: Scalar>(
         return;
     }
     // The kernels want C's columns contiguous, and a vector as a column.
-    let swap = if m == 1 || n == 1 { n > 1 } else { c.row_stride != 1 && c.col_stride == 1 };
+    let (whole_m, whole_n) = (a.whole.0, b.whole.1);
+    let vector = whole_m == 1 || whole_n == 1;
+    let swap = if vector { whole_n > 1 } else { c.row_stride != 1 && c.col_stride == 1 };
     let (a, b, c) = if swap { (b.t(), a.t(), c.t()) } else { (a, b, c) };
     match Path::choose(&a, &b) {
         Path::Columns if c.row_stride == 1 => columns(a, b, c, add),
@@ -334,7 +354,7 @@ fn dots<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch:
 /// The matrix with contiguous rows, in `out`.
 fn contiguous<'a, T: Scalar>(src: MatRef<T>, out: &'a mut [T]) -> MatRef<'a, T> {
     pack(src.t(), src.cols, out);
-    MatRef { data: out, rows: src.rows, cols: src.cols, row_stride: src.cols, col_stride: 1 }
+    MatRef { data: out, row_stride: src.cols, col_stride: 1, ..src }
 }
 
 /// Packing A pays from this many columns of C on, packing B from this many rows on.

@@ -45,10 +45,10 @@ fn check<T: Scalar>(extents: [usize; 3], layouts: [Layout; 3], add: bool, draw: 
     let [m, n, k] = extents;
     let (len, row_stride, col_stride) = layouts[0].strides(m, k);
     let data = draw.vec::<T>(len);
-    let a = MatRef { data: &data, rows: m, cols: k, row_stride, col_stride };
+    let a = MatRef::strided(&data, (m, k), (row_stride, col_stride));
     let (len, row_stride, col_stride) = layouts[1].strides(k, n);
     let data = draw.vec::<T>(len);
-    let b = MatRef { data: &data, rows: k, cols: n, row_stride, col_stride };
+    let b = MatRef::strided(&data, (k, n), (row_stride, col_stride));
     let (len, row_stride, col_stride) = layouts[2].strides(m, n);
     let before = draw.vec::<T>(len);
     let mut after = before.clone();
@@ -151,17 +151,8 @@ fn batches_are_single_products() {
                 })
                 .collect();
             let strided = |data, rows, cols, flip: bool, stride| match flip {
-                true => MatRef {
-                    col_stride: stride * cols,
-                    row_stride: stride,
-                    ..MatRef::new(data, cols, rows)
-                }
-                .t(),
-                false => MatRef {
-                    col_stride: stride * rows,
-                    row_stride: stride,
-                    ..MatRef::new(data, rows, cols)
-                },
+                true => MatRef::strided(data, (cols, rows), (stride, stride * cols)).t(),
+                false => MatRef::strided(data, (rows, cols), (stride, stride * rows)),
             };
             let (a_data, b_data) = (draw.vec::<f64>(a_len * m * k), draw.vec::<f64>(b_len * k * n));
             let a = strided(&a_data, m, k, ta, a_len);

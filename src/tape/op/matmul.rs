@@ -12,6 +12,7 @@ use crate::kernel::gemm::{self, BatchAxis, MatMut, MatRef};
 use crate::scalar::Scalar;
 use crate::shape::{ANY, MAX_RANK, Shape};
 use crate::tape::{AsNode, Expr, Operand};
+use std::ops::Range;
 
 /// A·B over the last two axes, `(…, m, k) (…, k, n) -> (…, m, n)`; the axes before broadcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,13 +58,19 @@ impl MatMul {
         }
         (axes, [m, n, k])
     }
+
+    /// The extent of the slowest axis of the value.
+    fn n_units(&self, a: &Shape, b: &Shape) -> usize {
+        let (_, [m, n, _]) = self.extents(a, b);
+        if n == 1 { m } else { n }
+    }
 }
 
 /// The matrix at the first batch position; positions lie next to each other in memory.
 fn first<'a, T: Scalar>(x: &Arg<'a, T>, transposed: bool) -> MatRef<'a, T> {
     let (rows, cols) = matrix(&x.shape(), false);
     let row_stride = batch(&x.shape()).len();
-    let whole = MatRef { data: x.float(), rows, cols, row_stride, col_stride: row_stride * rows };
+    let whole = MatRef::strided(x.float(), (rows, cols), (row_stride, row_stride * rows));
     if transposed { whole.t() } else { whole }
 }
 
@@ -93,12 +100,34 @@ impl<T: Scalar> Primitive<T> for MatMul {
     }
 
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
-        let (axes, [rows, cols, _]) = self.extents(&x[0].shape(), &x[1].shape());
+        let units = self.n_units(&x[0].shape(), &x[1].shape());
+        self.forward_units(x, y, scratch, 0..units)
+    }
+
+    fn units(&self, x: &[Shape]) -> usize {
+        self.n_units(&x[0], &x[1])
+    }
+
+    fn forward_units(
+        &self,
+        x: &[Arg<'_, T>],
+        y: Out<'_, T>,
+        scratch: &mut [T],
+        units: Range<usize>,
+    ) -> Result<()> {
+        let (axes, [_, n, _]) = self.extents(&x[0].shape(), &x[1].shape());
         let row_stride = batch(&y.shape()).len();
-        let c = MatMut { data: y.float(), rows, cols, row_stride, col_stride: row_stride * rows };
         let (a, b) = (first(&x[0], self.ta), first(&x[1], self.tb));
+        let (a, b) = if n == 1 { (a.t().columns(units).t(), b) } else { (a, b.columns(units)) };
+        let (rows, cols) = (a.rows, b.cols);
+        let c = MatMut { data: y.float(), rows, cols, row_stride, col_stride: row_stride * rows };
         gemm::gemm_batched(&axes, a, b, c, scratch);
         Ok(())
+    }
+
+    fn flops(&self, x: &[Shape], _: &Shape) -> usize {
+        let (axes, [m, n, k]) = self.extents(&x[0], &x[1]);
+        product(axes.iter().map(|a| a.extent).chain([2, m, n, k]))
     }
 
     fn scratch(&self, x: &[Shape]) -> usize {
@@ -165,10 +194,30 @@ impl<T: Scalar> Primitive<T> for FoldedMatMul {
     }
 
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
+        let [_, n, _] = folded_extents(&x[0].shape(), &x[1].shape());
+        self.forward_units(x, y, scratch, 0..n)
+    }
+
+    fn units(&self, x: &[Shape]) -> usize {
+        folded_extents(&x[0], &x[1])[1]
+    }
+
+    fn forward_units(
+        &self,
+        x: &[Arg<'_, T>],
+        y: Out<'_, T>,
+        scratch: &mut [T],
+        units: Range<usize>,
+    ) -> Result<()> {
         let [m, n, k] = folded_extents(&x[0].shape(), &x[1].shape());
         let (a, b) = (MatRef::new(x[0].float(), k, m).t(), MatRef::new(x[1].float(), k, n));
-        gemm::gemm(a, b, MatMut::new(y.float(), m, n), false, scratch);
+        let b = b.columns(units);
+        gemm::gemm(a, b, MatMut::new(y.float(), m, b.cols), false, scratch);
         Ok(())
+    }
+
+    fn flops(&self, x: &[Shape], _: &Shape) -> usize {
+        product(folded_extents(&x[0], &x[1]).into_iter().chain([2]))
     }
 
     fn scratch(&self, x: &[Shape]) -> usize {
@@ -188,6 +237,11 @@ impl<T: Scalar> Primitive<T> for FoldedMatMul {
             _ => RowRule::Mixes,
         }
     }
+}
+
+/// ∏ x, at most what a number can hold.
+fn product(x: impl Iterator<Item = usize>) -> usize {
+    x.fold(1, usize::saturating_mul)
 }
 
 /// (m, n, k) of the one product.

@@ -34,6 +34,7 @@ use crate::shape::Shape;
 use crate::tensor::TensorView;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use arg::{ArgReduce, Extremum};
@@ -128,6 +129,33 @@ pub trait Primitive<T: Scalar>: fmt::Debug + Send + Sync {
     /// The length of the scratch that [`Primitive::forward`] wants for inputs of these shapes.
     fn scratch(&self, _x: &[Shape]) -> usize {
         0
+    }
+
+    /// Into how many units of equal length and contiguous memory the value falls, any run of
+    /// which [`Primitive::forward_units`] computes on its own: what threads may share.
+    fn units(&self, _x: &[Shape]) -> usize {
+        1
+    }
+
+    /// As [`Primitive::forward`], for these units only, and with the same bits: `y` has the shape
+    /// of the whole value and the memory of the units.
+    ///
+    /// # Errors
+    /// As [`Primitive::forward`].
+    fn forward_units(
+        &self,
+        x: &[Arg<'_, T>],
+        y: Out<'_, T>,
+        scratch: &mut [T],
+        _units: Range<usize>,
+    ) -> Result<()> {
+        self.forward(x, y, scratch)
+    }
+
+    /// About how many floating-point operations [`Primitive::forward`] does, given the shapes of
+    /// inputs and value: for reports, and to see what is worth another thread.
+    fn flops(&self, x: &[Shape], y: &Shape) -> usize {
+        x.iter().map(Shape::len).max().unwrap_or(0).max(y.len())
     }
 
     /// Whether the value depends on input `i`'s elements, or on its shape only.

@@ -1,0 +1,325 @@
+//! Threads that wait for work: a job is called once for each part, on as many threads as there
+//! are. Which thread does a part, and how many there are, never shows in the results.
+
+use crate::error::{Error, ErrorKind, Result};
+use std::any::Any;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{JoinHandle, Thread};
+
+/// The most threads of a team: one bit each in [`Pieces`].
+pub(crate) const MAX_THREADS: usize = 64;
+
+/// Looks at the next job this often before a worker goes to sleep: some ten microseconds, which
+/// is longer than the gap between two instructions of a plan, and short beside a batch.
+const SPINS: u32 = 10_000;
+/// Looks at the workers this often before the caller lets other threads run.
+const SPINS_BEFORE_YIELD: u32 = 20_000;
+
+/// Threads that sleep until [`Team::run`] wants them; they end with the team.
+#[derive(Debug)]
+pub(crate) struct Team {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// A value on a cache line of its own (two, as they are fetched in pairs).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded<T>(T);
+
+/// A job: which function, of which data, and for how many parts.
+#[derive(Clone, Copy)]
+struct Job {
+    f: *const (dyn Fn(usize) + Sync),
+    parts: usize,
+}
+
+// SAFETY: the function is `Sync`, and `Team::run` outlives every use of the pointer.
+unsafe impl Send for Job {}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// The number of jobs so far; a change is the signal to start.
+    started: Padded<AtomicU64>,
+    /// Workers that are not done with the job.
+    busy: Padded<AtomicUsize>,
+    /// Workers that sleep, or are about to.
+    sleepers: Padded<AtomicUsize>,
+    stop: AtomicBool,
+    /// Taken once a job by each worker, and never while another holds it for long.
+    job: Mutex<Option<Job>>,
+    /// What a worker panicked with.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a job of {} parts", self.parts)
+    }
+}
+
+impl Team {
+    /// A team of `n` threads, the caller's own among them.
+    ///
+    /// # Errors
+    /// 0 or more than [`MAX_THREADS`]; a thread that the system does not give.
+    pub(crate) fn new(n: usize) -> Result<Team> {
+        if !(1..=MAX_THREADS).contains(&n) {
+            let text = format!("threads: expected 1 to {MAX_THREADS}, got {n}");
+            return Err(Error::new(ErrorKind::Argument, text));
+        }
+        let shared = Arc::new(Shared::default());
+        let mut team = Team { shared, workers: Vec::with_capacity(n - 1) };
+        for index in 1..n {
+            let shared = Arc::clone(&team.shared);
+            let worker = std::thread::Builder::new()
+                .name(format!("gradtape-{index}"))
+                .spawn(move || work(&shared, index, n))
+                .map_err(|e| Error::new(ErrorKind::Io, format!("thread {index} of {n}: {e}")))?;
+            team.workers.push(worker);
+        }
+        Ok(team)
+    }
+
+    /// How many threads there are.
+    pub(crate) fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `f` once for each of 0..`parts`, on several threads at once, and returns when all
+    /// calls have. Thread t does the parts t, t + threads, …; the caller's is thread 0.
+    ///
+    /// # Panics
+    /// If a call does.
+    pub(crate) fn run(&mut self, parts: usize, f: &(dyn Fn(usize) + Sync)) {
+        let n = self.threads();
+        if n == 1 || parts < 2 {
+            return (0..parts).for_each(f);
+        }
+        let shared = &*self.shared;
+        // SAFETY: the lifetime is forgotten here and kept by `Wait`: this function does not
+        // return, nor unwind, before every worker has said that it is done with the job.
+        let f_static = unsafe {
+            std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(f)
+        };
+        *lock(&shared.job) = Some(Job { f: f_static, parts });
+        shared.busy.0.store(n - 1, Relaxed);
+        shared.started.0.fetch_add(1, SeqCst);
+        if shared.sleepers.0.load(SeqCst) > 0 {
+            self.workers.iter().map(JoinHandle::thread).for_each(Thread::unpark);
+        }
+        {
+            let _wait = Wait(shared);
+            (0..parts).step_by(n).for_each(f);
+        }
+        if let Some(panic) = lock(&shared.panic).take() {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, SeqCst);
+        self.shared.started.0.fetch_add(1, SeqCst);
+        for worker in self.workers.drain(..) {
+            worker.thread().unpark();
+            // A worker catches the panics of its jobs, so there is nothing to report.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// Waits, when it goes, until no worker is busy; also when the caller's own part panics.
+struct Wait<'a>(&'a Shared);
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let mut spins = 0;
+        while self.0.busy.0.load(Acquire) > 0 {
+            if spins < SPINS_BEFORE_YIELD {
+                spins += 1;
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+/// A worker's life.
+fn work(shared: &Shared, index: usize, n: usize) {
+    let mut seen = 0;
+    loop {
+        seen = next(shared, seen);
+        if shared.stop.load(SeqCst) {
+            return;
+        }
+        let Some(Job { f, parts }) = *lock(&shared.job) else { continue };
+        // SAFETY: the caller keeps the function alive until this worker has counted itself out,
+        // which it does once, below, after the last call.
+        let f = unsafe { &*f };
+        let parts = (index..parts).step_by(n);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| parts.for_each(f))) {
+            lock(&shared.panic).get_or_insert(panic);
+        }
+        shared.busy.0.fetch_sub(1, Release);
+    }
+}
+
+/// The number of the job after `seen`, once there is one.
+fn next(shared: &Shared, seen: u64) -> u64 {
+    for _ in 0..SPINS {
+        let now = shared.started.0.load(Acquire);
+        if now != seen {
+            return now;
+        }
+        std::hint::spin_loop();
+    }
+    shared.sleepers.0.fetch_add(1, SeqCst);
+    let now = loop {
+        // After the count: whoever starts a job later sees the sleeper, and wakes it.
+        let now = shared.started.0.load(SeqCst);
+        if now != seen {
+            break now;
+        }
+        std::thread::park();
+    };
+    shared.sleepers.0.fetch_sub(1, SeqCst);
+    now
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The range of part `i` when `n` units are cut into `parts` parts of equal size, up to one.
+pub(crate) fn part(n: usize, parts: usize, i: usize) -> Range<usize> {
+    let (size, larger) = (n / parts, n % parts);
+    let start = i * size + i.min(larger);
+    start..start + size + usize::from(i < larger)
+}
+
+/// As [`part`], of `len` elements cut between units of this many.
+pub(crate) fn part_of(len: usize, unit: usize, parts: usize, i: usize) -> Range<usize> {
+    let units = part(len.div_ceil(unit), parts, i);
+    (units.start * unit).min(len)..(units.end * unit).min(len)
+}
+
+/// A slice cut into pieces, each of which some thread takes, once.
+pub(crate) struct Pieces<'a, T> {
+    base: *mut T,
+    len: usize,
+    unit: usize,
+    parts: usize,
+    taken: AtomicU64,
+    of: std::marker::PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: a shared `Pieces` gives out exclusive pieces, each once: as sending the pieces would.
+unsafe impl<T: Send> Sync for Pieces<'_, T> {}
+
+impl<'a, T> Pieces<'a, T> {
+    /// The slice as `parts` pieces of whole units, of which the last may be short, cut as [`part`]
+    /// does.
+    ///
+    /// # Panics
+    /// More than [`MAX_THREADS`] parts; units of nothing.
+    pub(crate) fn new(slice: &'a mut [T], unit: usize, parts: usize) -> Self {
+        assert!(parts <= MAX_THREADS && unit > 0);
+        Pieces {
+            base: slice.as_mut_ptr(),
+            len: slice.len(),
+            unit,
+            parts,
+            taken: AtomicU64::new(0),
+            of: std::marker::PhantomData,
+        }
+    }
+
+    /// Piece `i`.
+    ///
+    /// # Panics
+    /// A piece that is not there or that was taken before.
+    #[allow(clippy::mut_from_ref)] // each piece once: see the assertion
+    pub(crate) fn take(&self, i: usize) -> &'a mut [T] {
+        assert!(i < self.parts, "piece {i} of {}", self.parts);
+        let before = self.taken.fetch_or(1 << i, Relaxed);
+        assert!(before & (1 << i) == 0, "piece {i} of {} is taken twice", self.parts);
+        let piece = part_of(self.len, self.unit, self.parts, i);
+        // SAFETY: the ranges of different pieces are disjoint and inside the slice, which stays
+        // borrowed for 'a; this piece is given out for the first time (asserted above).
+        unsafe { std::slice::from_raw_parts_mut(self.base.add(piece.start), piece.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_is_done_once_on_any_number_of_threads() {
+        for threads in [1, 2, 3, 5] {
+            let mut team = Team::new(threads).unwrap();
+            for round in 0..200 {
+                for parts in [0, 1, 2, 3, 7, 64] {
+                    let mut y = vec![0; parts * 3];
+                    let pieces = Pieces::new(&mut y, 3, parts.max(1));
+                    team.run(parts, &|i| pieces.take(i).fill(i + round));
+                    let want: Vec<_> = (0..parts).flat_map(|i| [i + round; 3]).collect();
+                    assert_eq!(y, want, "{parts} parts on {threads} threads");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sleeping_workers_wake() {
+        let mut team = Team::new(3).unwrap();
+        for _ in 0..5 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            let calls = AtomicUsize::new(0);
+            team.run(3, &|_| drop(calls.fetch_add(1, Relaxed)));
+            assert_eq!(calls.into_inner(), 3);
+        }
+    }
+
+    #[test]
+    fn a_panic_in_any_part_reaches_the_caller_and_the_team_lives_on() {
+        let mut team = Team::new(3).unwrap();
+        for bad in 0..3 {
+            let job = AssertUnwindSafe(|| team.run(3, &|i| assert_ne!(i, bad, "part {bad}")));
+            assert!(catch_unwind(job).is_err());
+            team.run(3, &|_| ());
+        }
+    }
+
+    #[test]
+    fn parts_differ_by_one_at_most() {
+        let cuts: Vec<_> = (0..4).map(|i| part(10, 4, i)).collect();
+        assert_eq!(cuts, [0..3, 3..6, 6..8, 8..10]);
+        assert_eq!(part(1, 3, 2), 1..1);
+        assert_eq!([0, 1, 2].map(|i| part_of(10, 4, 3, i)), [0..4, 4..8, 8..10]);
+        assert_eq!([0, 1, 2].map(|i| part_of(3, 4, 3, i)), [0..3, 3..3, 3..3]);
+    }
+
+    #[test]
+    #[should_panic(expected = "piece 1 of 2 is taken twice")]
+    fn a_piece_is_taken_once() {
+        let mut y = [0; 4];
+        let pieces = Pieces::new(&mut y, 1, 2);
+        pieces.take(1);
+        pieces.take(1);
+    }
+
+    #[test]
+    fn wrong_numbers_are_refused() {
+        for n in [0, 65, usize::MAX] {
+            let e = Team::new(n).unwrap_err();
+            assert_eq!(e.to_string(), format!("threads: expected 1 to 64, got {n}"));
+        }
+    }
+}

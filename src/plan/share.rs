@@ -1,0 +1,41 @@
+//! What is worth another thread: work that takes much longer than waking one, in parts that do not
+//! show in any bit.
+
+use super::{Code, Operand, Shared};
+use crate::kernel::map::BLOCK;
+use crate::scalar::Scalar;
+use crate::shape::Shape;
+
+/// Floating-point operations of a product below which a part is not worth a thread: some 10 µs.
+const PRODUCT: usize = 1 << 20;
+/// The same for elementwise operations and reductions, which wait for memory.
+const ELEMENTWISE: usize = 1 << 16;
+/// Parameters of an optimizer step: each moves up to seven words.
+const PARAMETERS: usize = 1 << 14;
+
+/// How a team of `threads` shares an instruction.
+pub(super) fn shared<T: Scalar>(
+    code: &Code<T>,
+    inputs: &[Shape],
+    output: &Operand,
+    threads: usize,
+) -> Shared {
+    let (units, worth) = match code {
+        Code::Map(code) => {
+            let work = code.len.saturating_mul(code.code.len());
+            (code.len.div_ceil(BLOCK), work / ELEMENTWISE)
+        }
+        Code::Op(op) => {
+            let (op, n) = (op.primitive(), output.shape.len());
+            let moved = inputs.iter().map(Shape::len).fold(n, usize::saturating_add);
+            let flops = op.flops(inputs, &output.shape);
+            (op.units(inputs), (flops / PRODUCT).max(moved / ELEMENTWISE))
+        }
+    };
+    Shared { units, parts: threads.min(units).min(worth).max(1) }
+}
+
+/// Into how many parts a team shares an optimizer step.
+pub(super) fn parts_of_update(n_parameters: usize, threads: usize) -> usize {
+    threads.min(n_parameters / PARAMETERS).max(1)
+}
