@@ -2,6 +2,7 @@
 //! in L1, run block by block. Knows nothing of graphs; the plan says what to load and where.
 
 use super::cpu::multiversion;
+use super::reduce::{sum_block, sum_blocks};
 use crate::scalar::Scalar;
 use crate::shape::MAX_RANK;
 use std::ops::Range;
@@ -9,10 +10,11 @@ use std::ops::Range;
 /// Elements in a register: 4 KiB of f64, so that a dozen registers fit into L1 and L2.
 pub(crate) const BLOCK: usize = 512;
 
-/// The most inputs a loop reads, outputs it writes and registers it holds.
+/// The most inputs a loop reads, outputs it writes, registers it holds and sums it makes.
 pub(crate) const MAX_INPUTS: usize = 16;
 pub(crate) const MAX_OUTPUTS: usize = 6;
 pub(crate) const MAX_REGISTERS: usize = 24;
+pub(crate) const MAX_SUMS: usize = 4;
 
 /// The loop of an elementwise op over slices of equal length.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,8 @@ pub(crate) enum Loop<T> {
     Two(fn(&[T], &[T], &mut [T])),
     /// y = f(a, b, c)
     Three(fn(&[T], &[T], &[T], &mut [T])),
+    /// The sum of a block of a.
+    Sum,
 }
 
 multiversion! {
@@ -71,6 +75,8 @@ pub(crate) enum Slot {
 pub(crate) enum Target {
     Register(u8),
     Output(u8),
+    /// The sum of this number.
+    Sum(u8),
 }
 
 /// One elementwise op on a block.
@@ -100,6 +106,7 @@ pub(crate) struct MapLoop<T> {
     pub(crate) inputs: Vec<Access>,
     pub(crate) n_outputs: usize,
     pub(crate) n_registers: usize,
+    pub(crate) n_sums: usize,
     pub(crate) len: usize,
 }
 
@@ -110,7 +117,13 @@ impl<T: Scalar> MapLoop<T> {
         (self.n_registers + self.inputs.iter().filter(|a| **a != Access::Dense).count()) * BLOCK
     }
 
-    /// Runs the loop over these elements; `outputs` have their memory only.
+    /// The blocks of the loop.
+    pub(crate) fn n_blocks(&self) -> usize {
+        self.len.div_ceil(BLOCK)
+    }
+
+    /// Runs the loop over these elements, which begin with a block; `outputs` have their memory
+    /// only, `sums` an element for each sum of each of their blocks.
     ///
     /// # Panics
     /// Slices that do not fit the loop: a fault of the planner.
@@ -119,11 +132,13 @@ impl<T: Scalar> MapLoop<T> {
         range: Range<usize>,
         inputs: &[&[T]],
         outputs: &mut [&'s mut [T]],
+        sums: &mut [T],
         scratch: &'s mut [T],
     ) {
         assert!(inputs.len() == self.inputs.len() && outputs.len() == self.n_outputs);
         assert!(outputs.iter().all(|y| y.len() == range.len()) && range.end <= self.len);
         assert!(scratch.len() >= self.scratch());
+        assert!(sums.len() == range.len().div_ceil(BLOCK) * self.n_sums);
         if range.is_empty() {
             return;
         }
@@ -163,15 +178,26 @@ impl<T: Scalar> MapLoop<T> {
                 }
             }
             for step in &self.code {
-                self.step(step, start, n, &feeders, &mut registers, outputs);
+                if let Target::Sum(sum) = step.to {
+                    let x = place(step.args[0], start, n, &feeders, &registers, outputs);
+                    sums[start / BLOCK * self.n_sums + sum as usize] = sum_block(x);
+                } else {
+                    step.run_block(start, n, &feeders, &mut registers, outputs);
+                }
             }
             start += n;
         }
     }
+}
 
-    fn step<'s>(
+/// Sum number `i` of a loop of `n_sums`, from those of all its blocks.
+pub(crate) fn total<T: Scalar>(sums: &[T], n_sums: usize, i: usize) -> T {
+    sum_blocks(sums.len() / n_sums, &|block| sums[block * n_sums + i])
+}
+
+impl<T: Scalar> Instruction<T> {
+    fn run_block<'s>(
         &self,
-        step: &Instruction<T>,
         start: usize,
         n: usize,
         feeders: &[Feeder<'_, T>; MAX_INPUTS],
@@ -180,29 +206,42 @@ impl<T: Scalar> MapLoop<T> {
     ) {
         // The target is taken out of its table, so that the others can be read beside it. An
         // instruction never reads the place it writes; the planner gives it another one.
-        let taken = match step.to {
-            Target::Register(r) => std::mem::take(&mut registers[r as usize]),
-            Target::Output(o) => std::mem::take(&mut outputs[o as usize]),
+        let (taken, from) = match self.to {
+            Target::Register(r) => (std::mem::take(&mut registers[r as usize]), 0),
+            Target::Output(o) => (std::mem::take(&mut outputs[o as usize]), start),
+            Target::Sum(_) => return,
         };
-        let y = match step.to {
-            Target::Register(_) => &mut taken[..n],
-            Target::Output(_) => &mut taken[start..start + n],
-        };
-        let arg = |slot: Slot| match slot {
-            Slot::Input(i) => feeders[i as usize].block(start, n),
-            Slot::Register(r) => &registers[r as usize][..n],
-            Slot::Output(o) => &outputs[o as usize][start..start + n],
-        };
-        let [a, b, c] = step.args;
-        match step.run {
+        let y = &mut taken[from..from + n];
+        let arg = |slot: Slot| place(slot, start, n, feeders, registers, outputs);
+        let [a, b, c] = self.args;
+        match self.run {
             Loop::One(f) => f(arg(a), y),
             Loop::Two(f) => f(arg(a), arg(b), y),
             Loop::Three(f) => f(arg(a), arg(b), arg(c), y),
+            Loop::Sum => {}
         }
-        match step.to {
+        match self.to {
             Target::Register(r) => registers[r as usize] = taken,
             Target::Output(o) => outputs[o as usize] = taken,
+            Target::Sum(_) => {}
         }
+    }
+}
+
+/// The block of n elements from `start` on in this slot.
+#[inline]
+fn place<'b, T>(
+    slot: Slot,
+    start: usize,
+    n: usize,
+    feeders: &'b [Feeder<'_, T>; MAX_INPUTS],
+    registers: &'b [&mut [T]; MAX_REGISTERS],
+    outputs: &'b [&mut [T]],
+) -> &'b [T] {
+    match slot {
+        Slot::Input(i) => feeders[i as usize].block(start, n),
+        Slot::Register(r) => &registers[r as usize][..n],
+        Slot::Output(o) => &outputs[o as usize][start..start + n],
     }
 }
 
@@ -330,19 +369,31 @@ mod tests {
                         args: [Slot::Output(0), Slot::Input(0), unused],
                         to: Target::Output(1),
                     },
+                    Instruction {
+                        run: Loop::Sum,
+                        args: [Slot::Register(0), unused, unused],
+                        to: Target::Sum(0),
+                    },
                 ],
                 inputs: vec![Access::Dense, strided(&[0, 1]), Access::Splat],
                 n_outputs: 2,
                 n_registers: 1,
+                n_sums: 1,
                 len: n,
             };
             let mut scratch = vec![0.0; program.scratch()];
-            for cut in [0, 1, n / 3, n - 1] {
+            for cut in [0, BLOCK, n / 3 / BLOCK * BLOCK].map(|cut| cut.min(n)) {
                 let (mut y, mut z) = (vec![0.0; n], vec![0.0; n]);
+                let mut sums = vec![0.0; program.n_blocks()];
                 for part in [0..cut, cut..n] {
                     let outputs = &mut [&mut y[part.clone()], &mut z[part.clone()]];
-                    program.run(part, &[&x, &bias, &s], outputs, &mut scratch);
+                    let blocks = part.start.div_ceil(BLOCK)..part.end.div_ceil(BLOCK);
+                    let sums = &mut sums[blocks];
+                    program.run(part, &[&x, &bias, &s], outputs, sums, &mut scratch);
                 }
+                // Small multiples of a half: every order gives the exact sum.
+                let want: f64 = (0..n).map(|i| x[i] + bias[i / rows]).sum();
+                assert_eq!(total(&sums, 1, 0), want, "sum, {rows} rows");
                 for i in 0..n {
                     let want = (x[i] + bias[i / rows]) * 4.0;
                     assert_eq!((y[i], z[i]), (want, want - x[i]), "{i} of {rows} rows, {cut}");

@@ -1,13 +1,14 @@
 //! The order of instructions, and which elementwise values share one loop.
 
 use super::Passes;
-use super::program::{Program, Value, ValueId};
+use super::program::{Def, Program, Value, ValueId};
 use crate::kernel::map::{
-    Access, Instruction, MAX_INPUTS, MAX_OUTPUTS, MAX_REGISTERS, MapLoop, Slot, Target,
+    Access, Instruction, Loop, MAX_INPUTS, MAX_OUTPUTS, MAX_REGISTERS, MAX_SUMS, MapLoop, Slot,
+    Target,
 };
 use crate::scalar::Scalar;
 use crate::shape::{MAX_RANK, Shape};
-use crate::tape::op::{ScalarOp, broadcast_strides};
+use crate::tape::op::{Op, Reduction, ScalarOp, broadcast_strides};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
@@ -16,7 +17,7 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap};
 pub(super) enum Item {
     /// A value by its own kernel.
     One(ValueId),
-    /// Elementwise values of one shape in one loop, in order.
+    /// Elementwise values of one shape in one loop, in order, each perhaps followed by its sum.
     Loop(Vec<ValueId>),
 }
 
@@ -43,7 +44,47 @@ pub(super) fn schedule<T: Scalar>(program: &Program<T>, passes: Passes) -> Vec<I
             }
         }
     }
-    items
+    if passes.fuse { join_sums(program, items) } else { items }
+}
+
+/// Sums over all elements of what a loop computes join the loop.
+fn join_sums<T: Scalar>(program: &Program<T>, items: Vec<Item>) -> Vec<Item> {
+    let mut loop_of: HashMap<ValueId, usize> = HashMap::new();
+    let mut n_sums: HashMap<usize, usize> = HashMap::new();
+    let mut out: Vec<Item> = Vec::with_capacity(items.len());
+    for item in items {
+        match item {
+            Item::One(id) => {
+                let of = summed(program, id).and_then(|of| Some((of, *loop_of.get(&of)?)));
+                if let Some((of, at)) = of
+                    && let Item::Loop(members) = &mut out[at]
+                    && n_sums.get(&at).is_none_or(|&n| n < MAX_SUMS)
+                {
+                    *n_sums.entry(at).or_default() += 1;
+                    let after = members.iter().position(|&m| m == of).map_or(0, |i| i + 1);
+                    members.insert(after, id);
+                } else {
+                    out.push(Item::One(id));
+                }
+            }
+            Item::Loop(members) => {
+                loop_of.extend(members.iter().map(|&m| (m, out.len())));
+                out.push(Item::Loop(members));
+            }
+        }
+    }
+    out
+}
+
+/// The computed value whose elements this one sums up to one number.
+pub(super) fn summed<T: Scalar>(program: &Program<T>, id: ValueId) -> Option<ValueId> {
+    let value = program.value(id);
+    let is_sum = match &value.def {
+        Def::Op(Op::Reduce(reduce)) => reduce.kind == Reduction::Sum,
+        Def::Op(Op::SumToLike(_)) => true,
+        _ => false,
+    };
+    (is_sum && value.shape.len() == 1).then(|| program.root(value.inputs[0]))
 }
 
 /// The values that something outside their own loop reads. `loop_of` numbers the loops.
@@ -234,6 +275,8 @@ pub(super) struct Compiled<T> {
     pub(super) code: MapLoop<T>,
     pub(super) inputs: Vec<ValueId>,
     pub(super) outputs: Vec<ValueId>,
+    /// Sums of what it computes, each one number.
+    pub(super) sums: Vec<ValueId>,
 }
 
 /// Compiles the members of a loop. `is_read` tells which values something outside reads.
@@ -246,6 +289,7 @@ pub(super) fn compile<T: Scalar>(
     let mut inputs: Vec<ValueId> = Vec::new();
     let mut access: Vec<Access> = Vec::new();
     let mut outputs: Vec<ValueId> = Vec::new();
+    let mut sums: Vec<ValueId> = Vec::new();
     let mut code: Vec<Instruction<T>> = Vec::new();
     let mut slots: HashMap<ValueId, Slot> = HashMap::new();
     let mut n_registers = 0;
@@ -253,12 +297,22 @@ pub(super) fn compile<T: Scalar>(
 
     let mut last_read: HashMap<ValueId, usize> = HashMap::new();
     for (at, &id) in members.iter().enumerate() {
-        last_read.extend(read_inputs(program.value(id)).iter().map(|&i| (i, at)));
+        let read = read_inputs(program.value(id)).iter().copied();
+        last_read.extend(read.chain(summed(program, id)).map(|i| (i, at)));
     }
     for (at, &id) in members.iter().enumerate() {
         let value = program.value(id);
-        let op = value.elementwise().unwrap_or(ScalarOp::Id);
         let mut args = [Slot::Input(0); 3];
+        let Some(op) = value.elementwise() else {
+            let of = summed(program, id).unwrap_or(id);
+            args[0] = slots[&of];
+            code.push(Instruction { run: Loop::Sum, args, to: Target::Sum(sums.len() as u8) });
+            sums.push(id);
+            if let (Slot::Register(r), true) = (args[0], last_read[&of] == at) {
+                free.push(r);
+            }
+            continue;
+        };
         for (arg, &input) in args.iter_mut().zip(read_inputs(value)) {
             *arg = *slots.entry(input).or_insert_with(|| {
                 inputs.push(input);
@@ -271,23 +325,19 @@ pub(super) fn compile<T: Scalar>(
             slots.insert(id, args[0]);
             continue;
         }
-        let to = if is_read(id) {
+        let (to, slot) = if is_read(id) {
             outputs.push(id);
-            Target::Output(outputs.len() as u8 - 1)
+            let o = outputs.len() as u8 - 1;
+            (Target::Output(o), Slot::Output(o))
         } else {
-            Target::Register(free.pop().unwrap_or_else(|| {
+            let r = free.pop().unwrap_or_else(|| {
                 n_registers += 1;
                 n_registers as u8 - 1
-            }))
+            });
+            (Target::Register(r), Slot::Register(r))
         };
         code.push(Instruction { run: op.kernel(), args, to });
-        slots.insert(
-            id,
-            match to {
-                Target::Output(o) => Slot::Output(o),
-                Target::Register(r) => Slot::Register(r),
-            },
-        );
+        slots.insert(id, slot);
         let mut done: Vec<ValueId> = read_inputs(value).to_vec();
         done.dedup();
         for input in done.into_iter().filter(|i| last_read[i] == at) {
@@ -298,9 +348,9 @@ pub(super) fn compile<T: Scalar>(
             }
         }
     }
-    let n_outputs = outputs.len();
-    let code = MapLoop { code, inputs: access, n_outputs, n_registers, len: shape.len() };
-    Compiled { code, inputs, outputs }
+    let (n_outputs, n_sums) = (outputs.len(), sums.len());
+    let code = MapLoop { code, inputs: access, n_outputs, n_registers, n_sums, len: shape.len() };
+    Compiled { code, inputs, outputs, sums }
 }
 
 /// How an input of shape `from` lies under a loop over `to`: adjacent axes folded where the

@@ -5,8 +5,7 @@ use super::fuse::{self, Item};
 use super::program::{Def, EffectValue, Fetched, Program, ValueId};
 use super::report::Report;
 use super::{
-    Code, EffectStep, FetchFrom, Instruction, Layout, Operand, Passes, Place, Plan, Shared,
-    share,
+    Code, EffectStep, FetchFrom, Instruction, Layout, Operand, Passes, Place, Plan, Shared, share,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::scalar::{DType, Index, Scalar};
@@ -49,7 +48,9 @@ pub(super) fn place<T: Scalar>(
         .zip(&loops)
         .map(|(item, code)| match (item, code) {
             (Item::One(id), _) => (program.value(*id).inputs.clone(), vec![*id]),
-            (Item::Loop(_), Some(c)) => (c.inputs.clone(), c.outputs.clone()),
+            (Item::Loop(_), Some(c)) => {
+                (c.inputs.clone(), [c.outputs.as_slice(), &c.sums].concat())
+            }
             (Item::Loop(_), None) => (vec![], vec![]),
         })
         .collect();
@@ -109,10 +110,15 @@ pub(super) fn place<T: Scalar>(
         // A part's scratch begins on a cache line of its own.
         let each = if shared.parts > 1 { wanted.next_multiple_of(GRAIN) } else { wanted };
         let wanted = each.checked_mul(shared.parts).ok_or_else(too_large)?;
-        let scratch = floats.take(wanted)?;
-        floats.give(scratch.clone());
-        let scratch = scratch.start..scratch.start + wanted;
-        instructions.push(Instruction { code, inputs, outputs, scratch, shared, source });
+        let sums = match &code {
+            Code::Map(code) => code.n_sums * code.n_blocks(),
+            Code::Op(_) => 0,
+        };
+        let all = floats.take(wanted + sums)?;
+        floats.give(all.clone());
+        let scratch = all.start..all.start + wanted;
+        let sums = scratch.end..scratch.end + sums;
+        instructions.push(Instruction { code, inputs, outputs, scratch, sums, shared, source });
         for (dtype, piece) in frees.remove(&at).unwrap_or_default() {
             if dtype == DType::Float { floats.give(piece) } else { indices.give(piece) }
         }

@@ -67,6 +67,8 @@ pub(crate) struct Instruction<T: Scalar> {
     pub(crate) outputs: Vec<Operand>,
     /// Of the float arena, for all parts.
     pub(crate) scratch: Range<usize>,
+    /// Of the float arena: the sums of a loop's blocks.
+    pub(crate) sums: Range<usize>,
     pub(crate) shared: Shared,
     /// The node it comes from (the last one, of a fused loop), for messages.
     pub(crate) source: NodeId,

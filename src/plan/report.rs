@@ -19,6 +19,8 @@ pub struct Report {
     pub elementwise_ops: usize,
     /// Fused loops.
     pub loops: usize,
+    /// Instructions that threads share.
+    pub shared: usize,
     /// Bytes that instructions read, each input of an instruction once.
     pub bytes_read: usize,
     /// Bytes that instructions write.
@@ -44,6 +46,7 @@ impl Report {
             ..Report::default()
         };
         for step in &plan.instructions {
+            report.shared += usize::from(step.shared.parts > 1);
             report.bytes_read += step.inputs.iter().map(bytes).sum::<usize>();
             report.bytes_written += step.outputs.iter().map(bytes).sum::<usize>();
             let name = match &step.code {
@@ -75,8 +78,8 @@ impl fmt::Display for Report {
         writeln!(f, "nodes     {} recorded, {} needed", self.nodes_recorded, self.nodes_needed)?;
         writeln!(
             f,
-            "kernels   {}, of which {} loops of {} elementwise ops",
-            self.kernels, self.loops, self.elementwise_ops
+            "kernels   {}, of which {} loops of {} elementwise ops; {} shared by threads",
+            self.kernels, self.loops, self.elementwise_ops, self.shared
         )?;
         writeln!(f, "bytes     {} read, {} written", self.bytes_read, self.bytes_written)?;
         write!(f, "memory    {} bytes of arena", self.arena_bytes)

@@ -4,7 +4,7 @@
 use super::variables::Variables;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::arena::{Arena, Reader};
-use crate::kernel::map::{BLOCK, MAX_INPUTS, MAX_OUTPUTS};
+use crate::kernel::map::{BLOCK, MAX_INPUTS, MAX_OUTPUTS, total};
 use crate::kernel::team::{Pieces, Team, part, part_of};
 use crate::kernel::update::all_finite;
 use crate::plan::{Code, EffectStep, FetchFrom, Instruction, Operand, Place, Plan, Shared};
@@ -174,7 +174,8 @@ impl<T: Scalar> Executor<T> {
     ) -> Result<()> {
         self.begun.clear();
         for effect in &self.plan.effects {
-            let EffectStep::Update { node, rule, gradients, copies, parameters, .. } = effect else {
+            let EffectStep::Update { node, rule, gradients, copies, parameters, .. } = effect
+            else {
                 continue;
             };
             for (from, to) in copies {
@@ -283,23 +284,30 @@ fn instruction<T: Scalar>(
     let variables = variables.values.as_slice();
     match &step.code {
         Code::Map(code) => {
+            let (n_outputs, parts) = (code.n_outputs, step.shared.parts);
             // Unused writes are empty ranges, which overlap nothing.
-            let mut writes = [const { 0..0 }; MAX_OUTPUTS + 1];
-            writes[0] = step.scratch.clone();
-            writes[1..].iter_mut().zip(&step.outputs).for_each(|(w, o)| *w = range(o));
-            let (floats, [scratch, outputs @ ..]) = floats.open(writes);
-            let memory = Memory { plan, floats, indices: indices.reader(), variables, feeds };
+            let mut writes = [const { 0..0 }; MAX_OUTPUTS + 2];
+            (writes[0], writes[1]) = (step.scratch.clone(), step.sums.clone());
+            let outputs = &step.outputs[..n_outputs];
+            writes[2..].iter_mut().zip(outputs).for_each(|(w, o)| *w = range(o));
+            let (reader, [scratch, sums, outputs @ ..]) = floats.open(writes);
+            let indices = indices.reader();
+            let memory = Memory { plan, floats: reader, indices, variables, feeds };
             let mut inputs: [&[T]; MAX_INPUTS] = [&[]; MAX_INPUTS];
             inputs.iter_mut().zip(&step.inputs).for_each(|(x, o)| *x = memory.arg(o).float());
-            let (inputs, n_outputs) = (&inputs[..step.inputs.len()], step.outputs.len());
-            let parts = step.shared.parts;
+            let inputs = &inputs[..step.inputs.len()];
             let outputs = outputs.map(|y| Pieces::new(y, BLOCK, parts));
+            let sums = Pieces::new(sums, code.n_sums.max(1), parts);
             let scratch = Pieces::new(scratch, scratch_unit(step), parts);
             team.run(parts, &|i| {
                 let mut outputs = outputs.each_ref().map(|y| y.take(i));
-                let range = part_of(code.len, BLOCK, parts, i);
-                code.run(range, inputs, &mut outputs[..n_outputs], scratch.take(i));
+                let (range, sums) = (part_of(code.len, BLOCK, parts, i), sums.take(i));
+                code.run(range, inputs, &mut outputs[..n_outputs], sums, scratch.take(i));
             });
+            for (i, o) in step.outputs[n_outputs..].iter().enumerate() {
+                let (reader, [y]) = floats.open([range(o)]);
+                y[0] = total(reader.get(step.sums.clone()), code.n_sums, i);
+            }
             Ok(())
         }
         Code::Op(op) => {
@@ -372,4 +380,3 @@ const UPDATE_UNIT: usize = 1024;
 fn scratch_unit<T: Scalar>(step: &Instruction<T>) -> usize {
     (step.scratch.len() / step.shared.parts).max(1)
 }
-

@@ -294,14 +294,8 @@ impl<T: Scalar> Session<T> {
         let fed: Vec<_> = feeds.iter().map(|f| (f.0, f.1.shape())).collect();
         let layout = &self.variables.layout;
         let passes = Passes { fuse: self.passes.fuse && !self.finite, ..self.passes };
-        let plan = plan::compile(
-            &self.graph,
-            layout,
-            &self.fetched,
-            &fed,
-            passes,
-            self.team.threads(),
-        )?;
+        let plan =
+            plan::compile(&self.graph, layout, &self.fetched, &fed, passes, self.team.threads())?;
         let executor = Executor::new(plan)?;
         let fetches = self.fetched.clone();
         let cached = Cached { fetches, fed, last_used: self.clock, executor };

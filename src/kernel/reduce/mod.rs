@@ -17,6 +17,7 @@ pub(crate) use prod::{MAX_ORDER, prod_grad};
 pub(crate) use softmax::{cross_entropy, log_softmax, logsumexp, softmax};
 
 use crate::kernel::cpu::multiversion;
+use crate::kernel::map::BLOCK;
 use crate::scalar::Scalar;
 use crate::shape::{Axes, MAX_RANK, Shape};
 
@@ -98,8 +99,9 @@ const LANES: usize = 256;
 const ROWS: usize = 32;
 /// Accumulators of a contiguous run: four AVX-512 registers of f64.
 const WIDTH: usize = 32;
-/// Elements of a contiguous run that are joined one after another; more are halved first.
-const RUN: usize = ROWS * WIDTH;
+/// Elements of a contiguous run that are joined one after another; of more, blocks of this many
+/// are. The block of a fused loop, so that a loop can join what it computes.
+const RUN: usize = BLOCK;
 
 fn fold<T: Scalar, F: Fold<T>>(f: F, shape: &Shape, axes: Axes, x: &[T], y: &mut [T]) {
     if x.is_empty() {
@@ -130,11 +132,35 @@ fn fold_runs<T: Scalar, F: Fold<T>>(f: F, x: &[T], loops: &Loops, from: usize, t
 
 /// One contiguous run.
 fn fold_run<T: Scalar, F: Fold<T>>(f: F, x: &[T]) -> T {
-    if x.len() <= RUN {
-        return join_run(f, x);
+    fold_blocks(f, 0, x.len().div_ceil(RUN), &|b| {
+        join_run(f, &x[b * RUN..x.len().min((b + 1) * RUN)])
+    })
+}
+
+/// The blocks `from..to`, halved until one is left.
+fn fold_blocks<T, F>(f: F, from: usize, to: usize, block: &impl Fn(usize) -> T) -> T
+where
+    T: Scalar,
+    F: Fold<T>,
+{
+    match to - from {
+        0 => f.unit(),
+        1 => block(from),
+        _ => {
+            let mid = from.midpoint(to);
+            f.join(fold_blocks(f, from, mid, block), fold_blocks(f, mid, to, block))
+        }
     }
-    let (left, right) = x.split_at((x.len() / 2).next_multiple_of(WIDTH));
-    f.join(fold_run(f, left), fold_run(f, right))
+}
+
+/// The sum of one block of a contiguous run, at most [`BLOCK`] elements.
+pub(crate) fn sum_block<T: Scalar>(x: &[T]) -> T {
+    join_run(Sum, x)
+}
+
+/// The sum of a contiguous run whose blocks have these sums: what [`reduce`] gives for it.
+pub(crate) fn sum_blocks<T: Scalar>(n_blocks: usize, block: &impl Fn(usize) -> T) -> T {
+    fold_blocks(Sum, 0, n_blocks, block)
 }
 
 /// All rows, each `y.len()` long and contiguous.

@@ -1,0 +1,105 @@
+//! Threads share large instructions, and no bit shows it: values, gradients and trained weights
+//! are those of one thread and of the interpreter.
+
+mod support;
+
+use gradtape::nn::{Activation, Init, Mlp};
+use gradtape::optim::{Adam, Clip};
+use gradtape::{ANY, Expr, Index, Philox, Result, Scalar, Session, Tape, Tensor};
+use support::counted;
+
+#[global_allocator]
+static ALLOCATOR: support::Counting = support::Counting;
+
+fn normal<T: Scalar>(shape: impl Into<gradtape::Shape>, seed: u64) -> Result<Tensor<T>> {
+    Init::Normal { std: 1.0 }.tensor(shape, &mut Philox::new(seed, 0))
+}
+
+/// The values of what `record` records of two inputs, and gradients of their sums, with any number
+/// of threads and from the interpreter. Returns how many instructions threads share.
+fn check<T: Scalar>(
+    inputs: [Tensor<T>; 2],
+    record: impl for<'t> Fn([Expr<'t, T>; 2]) -> Vec<Expr<'t, T>>,
+) -> Result<usize> {
+    let tape = Tape::<T>::new();
+    let (x, y) =
+        (tape.placeholder("x", inputs[0].shape()), tape.placeholder("y", inputs[1].shape()));
+    let values = record([x, y]);
+    let mut fetches = values.clone();
+    for v in values {
+        fetches.extend(tape.gradient((v.tanh() * v).sum(), &[x, y])?);
+    }
+    let feeds = [x.feed(&inputs[0]), y.feed(&inputs[1])];
+    let want = Session::new(&tape)?.interpret(fetches.as_slice(), &feeds)?;
+    let mut shared = 0;
+    for threads in [1, 2, 3, 5] {
+        let mut session = Session::new(&tape)?.with_threads(threads)?;
+        for round in 0..2 {
+            let got = session.run(fetches.as_slice(), &feeds)?;
+            for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+                let same = got.as_slice().iter().zip(want.as_slice()).all(|(a, b)| a == b);
+                assert!(same && !want.is_empty(), "fetch {i}, {threads} threads, run {round}");
+            }
+        }
+        shared = session.report(fetches.as_slice(), &feeds)?.shared;
+        assert_eq!(threads == 1, shared == 0, "{threads} threads share {shared} instructions");
+    }
+    Ok(shared)
+}
+
+#[test]
+fn products_of_every_layout() -> Result<()> {
+    // Tiles, transposed tiles, narrow ones, a column, dot products, batches.
+    for [m, k, n] in [[130, 260, 131], [700, 300, 10], [6000, 400, 1], [3, 70_000, 10]] {
+        check::<f32>([normal([m, k], 1)?, normal([k, n], 2)?], |[a, b]| vec![a.matmul(b)])?;
+        check::<f64>([normal([m, k], 3)?, normal([n, k], 4)?], |[a, b]| vec![a.matmul(b.t())])?;
+    }
+    check::<f64>([normal([17, 90, 40], 5)?, normal([17, 40, 50], 6)?], |[a, b]| vec![a.matmul(b)])?;
+    check::<f32>([normal([40, 90, 60], 7)?, normal([60, 50], 8)?], |[a, b]| vec![a.matmul(b)])?;
+    Ok(())
+}
+
+#[test]
+fn loops_with_broadcasts_and_sums() -> Result<()> {
+    let shared = check::<f64>([normal([3000, 60], 1)?, normal([60], 2)?], |[x, bias]| {
+        let y = (x + bias).tanh() * (x * 0.5).sigmoid();
+        let (mean, total) = (y.mean(), (y * y).sum());
+        vec![y, y * mean, x.sum_axes(&[0]) * total, (x - mean).square().sum_axes(&[1])]
+    })?;
+    assert!(shared > 4);
+    Ok(())
+}
+
+/// Trains some steps; the weights, and what the last step allocated.
+fn train(threads: usize) -> Result<(Vec<f32>, usize)> {
+    let mut rng = Philox::new(1, 0);
+    let x = normal::<f32>([256, 300], 2)?;
+    let y = Tensor::from_fn([256], |at| (at[0] % 10) as Index)?;
+    let tape = Tape::<f32>::new();
+    let (inputs, targets) = (tape.placeholder("x", [ANY, 300]), tape.index_placeholder("y", [ANY]));
+    let model = Mlp::new(&tape, &[300, 200, 10], Activation::Tanh, &mut rng)?;
+    let loss = model.forward(inputs).softmax_cross_entropy(targets).mean();
+    let step = Adam::new(1e-3).with_clip(Clip::Norm(0.5)).minimize(loss)?;
+    let mut session = Session::new(&tape)?.with_threads(threads)?;
+    let (feeds, mut out) = ([inputs.feed(&x), targets.feed(&y)], Default::default());
+    session.run_into((loss, step), &feeds, &mut out)?;
+    let mut allocations = 0;
+    for _ in 0..5 {
+        let (result, _, n) = counted(|| session.run_into((loss, step), &feeds, &mut out));
+        result?;
+        allocations += n;
+    }
+    Ok((session.parameters().to_vec(), allocations))
+}
+
+#[test]
+fn a_training_gives_the_same_weights_and_allocates_nothing() -> Result<()> {
+    let (want, allocations) = train(1)?;
+    assert_eq!(allocations, 0);
+    for threads in [2, 3, 4] {
+        let (got, allocations) = train(threads)?;
+        assert!(got == want, "{threads} threads");
+        assert_eq!(allocations, 0, "{threads} threads");
+    }
+    Ok(())
+}
