@@ -6,9 +6,6 @@ use crate::scalar::Element;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// The most pieces that can be written at once.
-pub(crate) const MAX_WRITES: usize = 8;
-
 /// The alignment of the block in bytes: a cache line, and the widest vector register.
 const ALIGN: usize = 64;
 
@@ -44,55 +41,76 @@ impl<E: Element> Arena<E> {
         &mut self.data[self.start..self.start + self.len]
     }
 
-    /// A reader of everything, while nothing is written.
-    pub(crate) fn reader(&self) -> Reader<'_, E> {
-        let base = self.as_slice().as_ptr();
-        Reader { base, len: self.len, busy: [const { 0..0 }; MAX_WRITES], of: PhantomData }
-    }
-
-    /// Slices to write at `writes`, and a reader for everything else.
+    /// The pieces of a frame: those to write, each once, and those to read beside them.
     ///
     /// # Panics
-    /// Ranges outside the block, overlapping, or more than [`MAX_WRITES`]: a fault of the planner.
-    pub(crate) fn open<const N: usize>(
-        &mut self,
-        writes: [Range<usize>; N],
-    ) -> (Reader<'_, E>, [&mut [E]; N]) {
-        const { assert!(N <= MAX_WRITES) };
-        for (i, w) in writes.iter().enumerate() {
-            assert!(w.start <= w.end && w.end <= self.len, "write {w:?} of {}", self.len);
-            assert!(!writes[..i].iter().any(|v| overlap(v, w)), "two writes to {w:?}");
-        }
+    /// A frame for a larger block.
+    #[inline]
+    pub(crate) fn open<'a>(&'a mut self, frame: &'a Frame) -> (Writes<'a, E>, Reads<'a, E>) {
+        assert!(frame.end <= self.len, "a frame of {} in a block of {}", frame.end, self.len);
         let base = self.as_mut_slice().as_mut_ptr();
-        let slices = writes.clone().map(|w| {
-            // SAFETY: the range is inside the block, and no two of these ranges overlap (both
-            // asserted above); `self` is borrowed mutably for as long as the slices live.
-            unsafe { std::slice::from_raw_parts_mut(base.add(w.start), w.len()) }
-        });
-        let mut busy = [const { 0..0 }; MAX_WRITES];
-        busy.iter_mut().zip(writes).for_each(|(b, w)| *b = w);
-        (Reader { base, len: self.len, busy, of: PhantomData }, slices)
+        let writes = Writes { base, rest: frame.writes.iter(), of: PhantomData };
+        (writes, Reads { base, reads: &frame.reads, of: PhantomData })
     }
 }
 
-/// Reads what is not being written.
-pub(crate) struct Reader<'a, E> {
+/// Which pieces of a block an instruction writes and reads, looked through once: what is written
+/// overlaps nothing else.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Frame {
+    writes: Vec<Range<usize>>,
+    reads: Vec<Range<usize>>,
+    /// No piece reaches further.
+    end: usize,
+}
+
+impl Frame {
+    /// # Panics
+    /// A piece to write that overlaps another piece: a fault of the planner.
+    pub(crate) fn new(writes: Vec<Range<usize>>, reads: Vec<Range<usize>>) -> Frame {
+        for (i, w) in writes.iter().enumerate() {
+            assert!(!writes[..i].iter().any(|v| overlap(v, w)), "two writes to {w:?}");
+            assert!(!reads.iter().any(|r| overlap(r, w)), "{w:?} is read while it is written");
+        }
+        let all = || writes.iter().chain(&reads);
+        assert!(all().all(|r| r.start <= r.end), "a range from its end to its start");
+        let end = all().map(|r| r.end).max().unwrap_or(0);
+        Frame { writes, reads, end }
+    }
+}
+
+/// The pieces to write, in the frame's order.
+pub(crate) struct Writes<'a, E> {
+    base: *mut E,
+    rest: std::slice::Iter<'a, Range<usize>>,
+    of: PhantomData<&'a mut [E]>,
+}
+
+impl<'a, E> Writes<'a, E> {
+    /// The next piece; an empty one after the last.
+    #[inline]
+    pub(crate) fn take(&mut self) -> &'a mut [E] {
+        let Some(w) = self.rest.next() else { return &mut [] };
+        // SAFETY: the range is inside the block (`Arena::open`) and overlaps no other piece of its
+        // frame (`Frame::new`); the iterator gives each once, while the block is borrowed.
+        unsafe { std::slice::from_raw_parts_mut(self.base.add(w.start), w.len()) }
+    }
+}
+
+/// The pieces to read.
+pub(crate) struct Reads<'a, E> {
     base: *const E,
-    len: usize,
-    busy: [Range<usize>; MAX_WRITES],
+    reads: &'a [Range<usize>],
     of: PhantomData<&'a [E]>,
 }
 
-impl<'a, E> Reader<'a, E> {
-    /// The elements of this range.
-    ///
-    /// # Panics
-    /// A range outside the block or being written: a fault of the planner.
-    pub(crate) fn get(&self, r: Range<usize>) -> &'a [E] {
-        assert!(r.start <= r.end && r.end <= self.len, "read {r:?} of {}", self.len);
-        assert!(!self.busy.iter().any(|w| overlap(w, &r)), "read {r:?} while it is written");
-        // SAFETY: the range is inside the block and disjoint from every slice given out for
-        // writing (asserted above); the block stays borrowed for 'a.
+impl<'a, E> Reads<'a, E> {
+    /// Piece `i` of the frame's.
+    #[inline]
+    pub(crate) fn get(&self, i: usize) -> &'a [E] {
+        let r = &self.reads[i];
+        // SAFETY: the range is inside the block (`Arena::open`) and overlaps nothing that is
+        // written (`Frame::new`); the block stays borrowed for 'a.
         unsafe { std::slice::from_raw_parts(self.base.add(r.start), r.len()) }
     }
 }
@@ -109,24 +127,35 @@ mod tests {
     fn pieces_are_aligned_and_disjoint() {
         let mut arena = Arena::<f64>::new(10).unwrap();
         assert_eq!(arena.as_slice().as_ptr().align_offset(ALIGN), 0);
-        let (reader, [a, b]) = arena.open([0..3, 5..7]);
+        let frame = Frame::new(vec![0..3, 5..7, 4..4], vec![3..5, 7..10, 3..4]);
+        let (mut writes, reads) = arena.open(&frame);
+        let (a, b) = (writes.take(), writes.take());
         a.fill(1.0);
         b.fill(2.0);
-        assert_eq!((reader.get(3..5), reader.get(7..10)), (&[0.0; 2][..], &[0.0; 3][..]));
+        assert_eq!((reads.get(0), reads.get(1)), (&[0.0; 2][..], &[0.0; 3][..]));
+        assert!(writes.take().is_empty() && writes.take().is_empty());
         assert_eq!(arena.as_slice(), [1.0, 1.0, 1.0, 0.0, 0.0, 2.0, 2.0, 0.0, 0.0, 0.0]);
     }
 
     #[test]
-    #[should_panic(expected = "while it is written")]
+    #[should_panic(expected = "read while it is written")]
     #[allow(clippy::single_range_in_vec_init)] // one write
     fn a_piece_being_written_is_not_read() {
-        Arena::<f32>::new(4).unwrap().open([0..2]).0.get(1..3);
+        Frame::new(vec![0..2], vec![1..3]);
     }
 
     #[test]
     #[should_panic(expected = "two writes")]
     fn two_writes_do_not_overlap() {
-        Arena::<f32>::new(4).unwrap().open([0..2, 1..3]);
+        Frame::new(vec![0..2, 1..3], vec![]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a frame of 5 in a block of 4")]
+    #[allow(clippy::single_range_in_vec_init)] // one write
+    fn a_frame_is_not_larger_than_its_block() {
+        let frame = Frame::new(vec![0..5], vec![]);
+        Arena::<f32>::new(4).unwrap().open(&frame);
     }
 
     #[test]

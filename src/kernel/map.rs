@@ -142,50 +142,48 @@ impl<T: Scalar> MapLoop<T> {
         if range.is_empty() {
             return;
         }
-        let (registers, mut blocks) = scratch.split_at_mut(self.n_registers * BLOCK);
-        let mut registers = registers.chunks_exact_mut(BLOCK);
-        let mut registers: [&mut [T]; MAX_REGISTERS] =
-            std::array::from_fn(|_| registers.next().unwrap_or_default());
+        let (registers, copies) = scratch.split_at_mut(self.n_registers * BLOCK);
+        let mut table: [&mut [T]; MAX_REGISTERS] = std::array::from_fn(|_| Default::default());
+        table.iter_mut().zip(registers.chunks_exact_mut(BLOCK)).for_each(|(r, x)| *r = x);
 
-        let mut feeders: [Feeder<'_, T>; MAX_INPUTS] = [const { Feeder::None }; MAX_INPUTS];
-        for ((feeder, access), &x) in feeders.iter_mut().zip(&self.inputs).zip(inputs) {
-            *feeder = match *access {
-                Access::Dense => {
-                    assert_eq!(x.len(), self.len, "dense input");
-                    Feeder::Dense(&x[range.clone()])
-                }
-                Access::Splat => {
-                    let (block, rest) = blocks.split_at_mut(BLOCK);
-                    blocks = rest;
-                    block[..range.len().min(BLOCK)].fill(x[0]);
-                    Feeder::Splat(block)
-                }
-                Access::Strided { rank, extents, strides } => {
-                    let (block, rest) = blocks.split_at_mut(BLOCK);
-                    blocks = rest;
-                    let walk = Walk::from(range.start, x, rank as usize, extents, strides);
-                    Feeder::Strided(walk, block)
-                }
-            };
+        // One number for all is written down once, for the longest block.
+        let mut copy = 0;
+        for (access, x) in self.inputs.iter().zip(inputs) {
+            match access {
+                Access::Dense => assert_eq!(x.len(), self.len, "dense input"),
+                Access::Splat => copies[copy..][..range.len().min(BLOCK)].fill(x[0]),
+                Access::Strided { .. } => {}
+            }
+            copy += if *access == Access::Dense { 0 } else { BLOCK };
         }
-
-        let mut start = 0;
-        while start < range.len() {
+        for start in (0..range.len()).step_by(BLOCK) {
             let n = BLOCK.min(range.len() - start);
-            for feeder in &mut feeders[..inputs.len()] {
-                if let Feeder::Strided(walk, block) = feeder {
-                    walk.fill(&mut block[..n]);
+            let mut copy = 0;
+            for (access, x) in self.inputs.iter().zip(inputs) {
+                if let Access::Strided { rank, extents, strides } = access {
+                    let block = &mut copies[copy..copy + n];
+                    Walk::from(range.start + start, x, *rank, extents, strides).fill(block);
+                }
+                copy += if *access == Access::Dense { 0 } else { BLOCK };
+            }
+            let mut blocks: [&[T]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+            let mut copy = 0;
+            for ((block, access), x) in blocks.iter_mut().zip(&self.inputs).zip(inputs) {
+                if *access == Access::Dense {
+                    *block = &x[range.start + start..][..n];
+                } else {
+                    *block = &copies[copy..copy + n];
+                    copy += BLOCK;
                 }
             }
             for step in &self.code {
                 if let Target::Sum(sum) = step.to {
-                    let x = place(step.args[0], start, n, &feeders, &registers, outputs);
+                    let x = place(step.args[0], start, n, &blocks, &table, outputs);
                     sums[start / BLOCK * self.n_sums + sum as usize] = sum_block(x);
                 } else {
-                    step.run_block(start, n, &feeders, &mut registers, outputs);
+                    step.run_block(start, n, &blocks, &mut table, outputs);
                 }
             }
-            start += n;
         }
     }
 }
@@ -200,7 +198,7 @@ impl<T: Scalar> Instruction<T> {
         &self,
         start: usize,
         n: usize,
-        feeders: &[Feeder<'_, T>; MAX_INPUTS],
+        blocks: &[&[T]; MAX_INPUTS],
         registers: &mut [&'s mut [T]; MAX_REGISTERS],
         outputs: &mut [&'s mut [T]],
     ) {
@@ -212,7 +210,7 @@ impl<T: Scalar> Instruction<T> {
             Target::Sum(_) => return,
         };
         let y = &mut taken[from..from + n];
-        let arg = |slot: Slot| place(slot, start, n, feeders, registers, outputs);
+        let arg = |slot: Slot| place(slot, start, n, blocks, registers, outputs);
         let [a, b, c] = self.args;
         match self.run {
             Loop::One(f) => f(arg(a), y),
@@ -234,44 +232,22 @@ fn place<'b, T>(
     slot: Slot,
     start: usize,
     n: usize,
-    feeders: &'b [Feeder<'_, T>; MAX_INPUTS],
+    blocks: &[&'b [T]; MAX_INPUTS],
     registers: &'b [&mut [T]; MAX_REGISTERS],
     outputs: &'b [&mut [T]],
 ) -> &'b [T] {
     match slot {
-        Slot::Input(i) => feeders[i as usize].block(start, n),
+        Slot::Input(i) => blocks[i as usize],
         Slot::Register(r) => &registers[r as usize][..n],
         Slot::Output(o) => &outputs[o as usize][start..start + n],
-    }
-}
-
-/// An input while the loop runs.
-#[allow(clippy::large_enum_variant)] // sixteen of them, on the stack: a box would allocate
-enum Feeder<'a, T> {
-    None,
-    Dense(&'a [T]),
-    Splat(&'a [T]),
-    Strided(Walk<'a, T>, &'a mut [T]),
-}
-
-impl<T> Feeder<'_, T> {
-    #[inline]
-    fn block(&self, start: usize, n: usize) -> &[T] {
-        match self {
-            Feeder::None => &[],
-            Feeder::Dense(x) => &x[start..start + n],
-            Feeder::Splat(block) => &block[..n],
-            Feeder::Strided(_, block) => &block[..n],
-        }
     }
 }
 
 /// Reads a broadcast input in the loop's order, run by run along the first folded axis.
 struct Walk<'a, T> {
     x: &'a [T],
-    rank: usize,
-    extents: [usize; MAX_RANK],
-    strides: [usize; MAX_RANK],
+    extents: &'a [usize],
+    strides: &'a [usize],
     at: [usize; MAX_RANK],
     offset: usize,
 }
@@ -281,17 +257,21 @@ impl<'a, T: Scalar> Walk<'a, T> {
     fn from(
         start: usize,
         x: &'a [T],
-        rank: usize,
-        extents: [usize; MAX_RANK],
-        strides: [usize; MAX_RANK],
+        rank: u8,
+        extents: &'a [usize; MAX_RANK],
+        strides: &'a [usize; MAX_RANK],
     ) -> Self {
+        let (extents, strides) = (&extents[..rank as usize], &strides[..rank as usize]);
         let (mut at, mut offset, mut left) = ([0; MAX_RANK], 0, start);
-        for axis in 0..rank {
-            at[axis] = left % extents[axis];
-            offset += at[axis] * strides[axis];
-            left /= extents[axis];
+        for ((at, &extent), &stride) in at.iter_mut().zip(extents).zip(strides) {
+            if left == 0 {
+                break;
+            }
+            *at = left % extent;
+            offset += *at * stride;
+            left /= extent;
         }
-        Walk { x, rank, extents, strides, at, offset }
+        Walk { x, extents, strides, at, offset }
     }
 
     fn fill(&mut self, mut block: &mut [T]) {
@@ -320,7 +300,7 @@ impl<'a, T: Scalar> Walk<'a, T> {
             self.offset -= self.at[axis] * self.strides[axis];
             self.at[axis] = 0;
             axis += 1;
-            if axis == self.rank {
+            if axis == self.extents.len() {
                 return;
             }
             self.at[axis] += 1;

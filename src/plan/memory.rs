@@ -2,13 +2,16 @@
 //! an optimizer step are computed in place in one flat block, in the order of the parameters.
 
 use super::fuse::{self, Item};
-use super::program::{Def, EffectValue, Fetched, Program, ValueId};
+use super::program::{Def, EffectValue, Fetched, Program, Value, ValueId};
 use super::report::Report;
 use super::{
     Code, EffectStep, FetchFrom, Instruction, Layout, Operand, Passes, Place, Plan, Shared, share,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::kernel::arena::Frame;
 use crate::scalar::{DType, Index, Scalar};
+use crate::shape::Shape;
+use crate::tape::op::Op;
 use crate::tape::{Graph, NodeId};
 use crate::tensor::Tensor;
 use std::collections::{BTreeMap, HashMap};
@@ -90,16 +93,16 @@ pub(super) fn place<T: Scalar>(
         let inputs = reads.iter().map(|&id| placer.operand(id)).collect::<Result<Vec<_>>>()?;
         let outputs = writes.iter().map(|&id| placer.operand(id)).collect::<Result<Vec<_>>>()?;
         let shapes: Vec<_> = inputs.iter().map(|o| o.shape).collect();
-        let (code, wanted, source) = match (item, code) {
+        let (code, wanted, sums, source) = match (item, code) {
             (Item::Loop(members), Some(c)) => {
-                let scratch = c.code.scratch();
+                let (scratch, sums) = (c.code.scratch(), c.code.n_sums * c.code.n_blocks());
                 let last = members.last().map_or(0, |&id| program.value(id).source);
-                (Code::Map(c.code), scratch, last)
+                (Code::Map(c.code), scratch, sums, last)
             }
             (Item::One(id), _) => {
                 let Def::Op(op) = &program.value(*id).def else { continue };
                 let scratch = op.primitive().scratch(&shapes);
-                (Code::Op(op.clone()), scratch, program.value(*id).source)
+                (Code::of(op, &shapes), scratch, 0, program.value(*id).source)
             }
             (Item::Loop(_), None) => continue,
         };
@@ -110,15 +113,24 @@ pub(super) fn place<T: Scalar>(
         // A part's scratch begins on a cache line of its own.
         let each = if shared.parts > 1 { wanted.next_multiple_of(GRAIN) } else { wanted };
         let wanted = each.checked_mul(shared.parts).ok_or_else(too_large)?;
-        let sums = match &code {
-            Code::Map(code) => code.n_sums * code.n_blocks(),
-            Code::Op(_) => 0,
-        };
         let all = floats.take(wanted + sums)?;
         floats.give(all.clone());
         let scratch = all.start..all.start + wanted;
         let sums = scratch.end..scratch.end + sums;
-        instructions.push(Instruction { code, inputs, outputs, scratch, sums, shared, source });
+        let (floats_written, indices_written) = (
+            [scratch, sums].into_iter().chain(outputs.iter().map(|o| o.piece(DType::Float))),
+            outputs.iter().map(|o| o.piece(DType::Index)),
+        );
+        let read = |dtype| inputs.iter().map(|o| o.piece(dtype)).collect();
+        instructions.push(Instruction {
+            floats: Frame::new(floats_written.collect(), read(DType::Float)),
+            indices: Frame::new(indices_written.collect(), read(DType::Index)),
+            code,
+            inputs,
+            outputs,
+            shared,
+            source,
+        });
         for (dtype, piece) in frees.remove(&at).unwrap_or_default() {
             if dtype == DType::Float { floats.give(piece) } else { indices.give(piece) }
         }
@@ -160,6 +172,26 @@ pub(super) fn place<T: Scalar>(
     };
     plan.report = Report::of(graph, program, &plan);
     Ok(plan)
+}
+
+impl<T: Scalar> Code<T> {
+    fn of(op: &Op<T>, x: &[Shape]) -> Code<T> {
+        match op {
+            Op::MatMul(op) => Code::Product(op.product(&x[0], &x[1])),
+            Op::FoldedMatMul(op) => Code::Product(op.product(&x[0], &x[1])),
+            op => Code::Op(op.clone()),
+        }
+    }
+}
+
+impl Operand {
+    /// The piece of the arena of this type that it is; an empty one if it is elsewhere.
+    fn piece(&self, dtype: DType) -> Range<usize> {
+        match self.place {
+            Place::Arena(at) if self.dtype == dtype => at..at + self.len,
+            _ => 0..0,
+        }
+    }
 }
 
 /// Free pieces of an arena that grows at its end.
@@ -288,7 +320,8 @@ impl<'p, T: Scalar> Placer<'p, T> {
                     for ((_, gradient), range) in pairs.iter().zip(&ranges) {
                         let from = self.operand(*gradient)?;
                         if from.place != Place::Arena(at) {
-                            copies.push((from, at));
+                            let frame = Frame::new(vec![at..at + from.len], vec![from.piece(DType::Float)]);
+                            copies.push((from, frame));
                         }
                         at += range.len();
                         match parameters.last_mut() {
@@ -329,7 +362,8 @@ impl<'p, T: Scalar> Placer<'p, T> {
             Def::Shape | Def::Alias => Place::Nothing,
             Def::Op(_) => Place::Arena(self.at[root as usize].unwrap_or(0)),
         };
-        Ok(Operand { place, dtype: value.dtype, shape: value.shape })
+        let Value { dtype, shape, .. } = *value;
+        Ok(Operand { place, dtype, shape, len: shape.len() })
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) use lower::{Need, needs, not_fed, run_shape};
 pub use report::Report;
 
 use crate::error::Result;
+use crate::kernel::arena::Frame;
+use crate::kernel::gemm::Product;
 use crate::kernel::map::MapLoop;
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
@@ -65,10 +67,11 @@ pub(crate) struct Instruction<T: Scalar> {
     pub(crate) code: Code<T>,
     pub(crate) inputs: Vec<Operand>,
     pub(crate) outputs: Vec<Operand>,
-    /// Of the float arena, for all parts.
-    pub(crate) scratch: Range<usize>,
-    /// Of the float arena: the sums of a loop's blocks.
-    pub(crate) sums: Range<usize>,
+    /// Of the float arena: what it writes is its scratch (for all parts), the sums of a loop's
+    /// blocks, then its outputs; what it reads is its inputs, empty where they are elsewhere.
+    pub(crate) floats: Frame,
+    /// Of the index arena: the output, and the inputs in the same way.
+    pub(crate) indices: Frame,
     pub(crate) shared: Shared,
     /// The node it comes from (the last one, of a fused loop), for messages.
     pub(crate) source: NodeId,
@@ -85,6 +88,7 @@ pub(crate) struct Shared {
 pub(crate) enum Code<T: Scalar> {
     Op(Op<T>),
     Map(MapLoop<T>),
+    Product(Product),
 }
 
 /// A value: where it is and its shape.
@@ -93,6 +97,8 @@ pub(crate) struct Operand {
     pub(crate) place: Place,
     pub(crate) dtype: DType,
     pub(crate) shape: Shape,
+    /// The number of elements.
+    pub(crate) len: usize,
 }
 
 /// Where a value lives. Only the executor knows what memory that is.
@@ -131,8 +137,8 @@ pub(crate) enum EffectStep<T: Scalar> {
         rule: Arc<dyn Rule<T>>,
         /// All gradients, flat, in the arena.
         gradients: Range<usize>,
-        /// Gradients that could not be computed in place: (from, to an element of the arena).
-        copies: Vec<(Operand, usize)>,
+        /// Gradients that could not be computed in place, and where in the arena each goes.
+        copies: Vec<(Operand, Frame)>,
         /// The parameters as runs of the flat variables, in the order of the gradients.
         parameters: Vec<Range<usize>>,
         /// Into how many parts threads share it.

@@ -35,8 +35,8 @@ impl Report {
     pub(super) fn of<T: Scalar>(graph: &Graph<T>, program: &Program<T>, plan: &Plan<T>) -> Report {
         let bytes = |o: &Operand| match (o.place, o.dtype) {
             (Place::Nothing, _) => 0,
-            (_, DType::Float) => o.shape.len() * size_of::<T>(),
-            (_, DType::Index) => o.shape.len() * size_of::<Index>(),
+            (_, DType::Float) => o.len * size_of::<T>(),
+            (_, DType::Index) => o.len * size_of::<Index>(),
         };
         let mut report = Report {
             nodes_recorded: graph.len(),
@@ -51,6 +51,7 @@ impl Report {
             report.bytes_written += step.outputs.iter().map(bytes).sum::<usize>();
             let name = match &step.code {
                 Code::Op(op) => op.primitive().name().to_string(),
+                Code::Product(_) => "matmul".to_string(),
                 Code::Map(code) => {
                     report.loops += 1;
                     report.elementwise_ops += code.code.len();

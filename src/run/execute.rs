@@ -3,7 +3,7 @@
 
 use super::variables::Variables;
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::kernel::arena::{Arena, Reader};
+use crate::kernel::arena::Arena;
 use crate::kernel::map::{BLOCK, MAX_INPUTS, MAX_OUTPUTS, total};
 use crate::kernel::team::{Pieces, Team, part, part_of};
 use crate::kernel::update::all_finite;
@@ -62,10 +62,9 @@ impl<T: Scalar> Executor<T> {
                 .map_err(|e| e.within(graph.describe(step.source)).at(node.at))?;
             if finite {
                 for o in step.outputs.iter().filter(|o| o.dtype == DType::Float) {
-                    let reader = floats.reader();
                     if let Place::Arena(at) = o.place
                         && let Some(bad) =
-                            reader.get(at..at + o.shape.len()).iter().find(|x| !x.is_finite())
+                            floats.as_slice()[at..at + o.len].iter().find(|x| !x.is_finite())
                     {
                         let name = graph.describe(step.source);
                         let text =
@@ -94,16 +93,19 @@ impl<T: Scalar> Executor<T> {
                 Arg::Float(TensorView::of(Shape::SCALAR, number))
             }
             FetchFrom::Value(operand) => {
-                let memory = Memory {
-                    plan: &self.plan,
-                    floats: self.floats.reader(),
-                    indices: self.indices.reader(),
-                    variables: variables.values.as_slice(),
-                    feeds,
-                };
-                memory.arg(operand)
+                let variables = variables.values.as_slice();
+                Memory { plan: &self.plan, variables, feeds }.arg(operand, self.of_arena(operand))
             }
         })
+    }
+
+    /// The elements of an operand in its arena; none if it is elsewhere.
+    fn of_arena(&self, o: &Operand) -> InArena<'_, T> {
+        let Place::Arena(at) = o.place else { return (&[], &[]) };
+        match o.dtype {
+            DType::Float => (&self.floats.as_slice()[at..at + o.len], &[]),
+            DType::Index => (&[], &self.indices.as_slice()[at..at + o.len]),
+        }
     }
 
     /// Writes variables: assignments and optimizer steps, in the order they were recorded. All
@@ -120,16 +122,10 @@ impl<T: Scalar> Executor<T> {
         for effect in &self.plan.effects {
             match effect {
                 EffectStep::Assign { to, from } => {
-                    let range = *to..*to + from.shape.len();
+                    let range = *to..*to + from.len;
                     // Never a variable itself: the plan has copied those.
-                    let memory = Memory {
-                        plan: &self.plan,
-                        floats: self.floats.reader(),
-                        indices: self.indices.reader(),
-                        variables: &[],
-                        feeds,
-                    };
-                    let value = memory.arg(from).float();
+                    let memory = Memory { plan: &self.plan, variables: &[], feeds };
+                    let value = memory.arg(from, self.of_arena(from)).float();
                     variables.values.as_mut_slice()[range.clone()].copy_from_slice(value);
                     variables.mark(range);
                 }
@@ -178,13 +174,11 @@ impl<T: Scalar> Executor<T> {
             else {
                 continue;
             };
-            for (from, to) in copies {
-                let here = *to..*to + from.shape.len();
-                let (floats, [y]) = self.floats.open([here]);
-                let indices = self.indices.reader();
+            for (from, frame) in copies {
+                let (mut writes, reads) = self.floats.open(frame);
                 // Never a variable itself: the plan has copied those.
-                let memory = Memory { plan: &self.plan, floats, indices, variables: &[], feeds };
-                y.copy_from_slice(memory.arg(from).float());
+                let memory = Memory { plan: &self.plan, variables: &[], feeds };
+                writes.take().copy_from_slice(memory.arg(from, (reads.get(0), &[])).float());
             }
             let state = variables.optimizer(*node, &**rule, gradients.len())?;
             let t = variables.optimizers[state].steps + 1;
@@ -221,50 +215,54 @@ fn not_finite<T: Scalar>(
     Error::new(ErrorKind::NotFinite, text)
 }
 
-/// What an instruction may read.
+/// What an instruction may read beside the arenas.
 struct Memory<'a, 'f, T: Scalar> {
     plan: &'a Plan<T>,
-    floats: Reader<'a, T>,
-    indices: Reader<'a, Index>,
     variables: &'a [T],
     feeds: &'a Feeds<'f, T>,
 }
 
+/// An operand's elements in the arena of its type.
+type InArena<'a, T> = (&'a [T], &'a [Index]);
+
 impl<'a, T: Scalar> Memory<'a, '_, T> {
-    fn arg(&self, o: &Operand) -> Arg<'a, T> {
-        let n = o.shape.len();
+    /// The numbers of an operand.
+    #[inline]
+    fn floats(&self, o: &Operand, in_arena: &'a [T]) -> &'a [T] {
+        match o.place {
+            Place::Arena(_) => in_arena,
+            Place::Variable(at) => &self.variables[at..at + o.len],
+            Place::Constant(i) => self.plan.constants[i].as_slice(),
+            Place::Feed(i) => match &self.feeds[i].1 {
+                FeedValue::Float(v) => v.as_slice(),
+                FeedValue::Index(_) => &[],
+            },
+            Place::Nothing => &[],
+        }
+    }
+
+    fn indices(&self, o: &Operand, in_arena: &'a [Index]) -> &'a [Index] {
+        match o.place {
+            Place::Arena(_) => in_arena,
+            Place::Constant(i) => self.plan.index_constants[i].as_slice(),
+            Place::Feed(i) => match &self.feeds[i].1 {
+                FeedValue::Index(v) => v.as_slice(),
+                FeedValue::Float(_) => &[],
+            },
+            Place::Variable(_) | Place::Nothing => &[],
+        }
+    }
+
+    fn arg(&self, o: &Operand, (floats, indices): InArena<'a, T>) -> Arg<'a, T> {
         match o.dtype {
-            DType::Float => Arg::Float(TensorView::of(
-                o.shape,
-                match o.place {
-                    Place::Arena(at) => self.floats.get(at..at + n),
-                    Place::Variable(at) => &self.variables[at..at + n],
-                    Place::Constant(i) => self.plan.constants[i].as_slice(),
-                    Place::Feed(i) => match &self.feeds[i].1 {
-                        FeedValue::Float(v) => v.as_slice(),
-                        FeedValue::Index(_) => &[],
-                    },
-                    Place::Nothing => &[],
-                },
-            )),
-            DType::Index => Arg::Index(TensorView::of(
-                o.shape,
-                match o.place {
-                    Place::Arena(at) => self.indices.get(at..at + n),
-                    Place::Constant(i) => self.plan.index_constants[i].as_slice(),
-                    Place::Feed(i) => match &self.feeds[i].1 {
-                        FeedValue::Index(v) => v.as_slice(),
-                        FeedValue::Float(_) => &[],
-                    },
-                    Place::Variable(_) | Place::Nothing => &[],
-                },
-            )),
+            DType::Float => Arg::Float(TensorView::of(o.shape, self.floats(o, floats))),
+            DType::Index => Arg::Index(TensorView::of(o.shape, self.indices(o, indices))),
         }
     }
 }
 
 /// Arguments of most instructions, and of long concatenations; past that they go on the heap.
-const FEW: usize = 8;
+const FEW: usize = 4;
 const MANY: usize = 64;
 
 fn instruction<T: Scalar>(
@@ -276,57 +274,60 @@ fn instruction<T: Scalar>(
     feeds: &Feeds<'_, T>,
     team: &mut Team,
 ) -> Result<()> {
-    let start = |o: &Operand| match o.place {
-        Place::Arena(at) => at,
-        _ => 0,
-    };
-    let range = |o: &Operand| start(o)..start(o) + o.shape.len();
-    let variables = variables.values.as_slice();
+    let memory = Memory { plan, variables: variables.values.as_slice(), feeds };
+    let (mut writes, reads) = floats.open(&step.floats);
+    let (scratch, sums) = (writes.take(), writes.take());
+    let Shared { units, parts } = step.shared;
+    let input = |i: usize| memory.floats(&step.inputs[i], reads.get(i));
     match &step.code {
         Code::Map(code) => {
-            let (n_outputs, parts) = (code.n_outputs, step.shared.parts);
-            // Unused writes are empty ranges, which overlap nothing.
-            let mut writes = [const { 0..0 }; MAX_OUTPUTS + 2];
-            (writes[0], writes[1]) = (step.scratch.clone(), step.sums.clone());
-            let outputs = &step.outputs[..n_outputs];
-            writes[2..].iter_mut().zip(outputs).for_each(|(w, o)| *w = range(o));
-            let (reader, [scratch, sums, outputs @ ..]) = floats.open(writes);
-            let indices = indices.reader();
-            let memory = Memory { plan, floats: reader, indices, variables, feeds };
             let mut inputs: [&[T]; MAX_INPUTS] = [&[]; MAX_INPUTS];
-            inputs.iter_mut().zip(&step.inputs).for_each(|(x, o)| *x = memory.arg(o).float());
+            inputs[..step.inputs.len()].iter_mut().enumerate().for_each(|(i, x)| *x = input(i));
             let inputs = &inputs[..step.inputs.len()];
-            let outputs = outputs.map(|y| Pieces::new(y, BLOCK, parts));
-            let sums = Pieces::new(sums, code.n_sums.max(1), parts);
-            let scratch = Pieces::new(scratch, scratch_unit(step), parts);
-            team.run(parts, &|i| {
-                let mut outputs = outputs.each_ref().map(|y| y.take(i));
-                let (range, sums) = (part_of(code.len, BLOCK, parts, i), sums.take(i));
-                code.run(range, inputs, &mut outputs[..n_outputs], sums, scratch.take(i));
-            });
-            for (i, o) in step.outputs[n_outputs..].iter().enumerate() {
-                let (reader, [y]) = floats.open([range(o)]);
-                y[0] = total(reader.get(step.sums.clone()), code.n_sums, i);
+            let mut outputs: [&mut [T]; MAX_OUTPUTS] = Default::default();
+            outputs[..code.n_outputs].iter_mut().for_each(|y| *y = writes.take());
+            if parts == 1 {
+                let outputs = &mut outputs[..code.n_outputs];
+                code.run(0..code.len, inputs, outputs, sums, scratch);
+            } else {
+                let outputs = outputs.map(|y| Pieces::new(y, BLOCK, parts));
+                let sums = Pieces::new(&mut *sums, code.n_sums.max(1), parts);
+                let scratch_unit = unit_of(scratch, parts);
+                let scratch = Pieces::new(scratch, scratch_unit, parts);
+                team.run(parts, &|i| {
+                    let mut outputs = outputs.each_ref().map(|y| y.take(i));
+                    let (range, sums) = (part_of(code.len, BLOCK, parts, i), sums.take(i));
+                    let outputs = &mut outputs[..code.n_outputs];
+                    code.run(range, inputs, outputs, sums, scratch.take(i));
+                });
+            }
+            for i in 0..code.n_sums {
+                writes.take()[0] = total(sums, code.n_sums, i);
+            }
+            Ok(())
+        }
+        Code::Product(product) => {
+            let (a, b, c) = (input(0), input(1), writes.take());
+            if parts == 1 {
+                product.run(a, b, c, 0..units, scratch);
+            } else {
+                let (c_unit, scratch_unit) = (c.len() / units, unit_of(scratch, parts));
+                let c = Pieces::new(c, c_unit, parts);
+                let scratch = Pieces::new(scratch, scratch_unit, parts);
+                team.run(parts, &|i| {
+                    product.run(a, b, c.take(i), part(units, parts, i), scratch.take(i));
+                });
             }
             Ok(())
         }
         Code::Op(op) => {
+            let (mut index_writes, index_reads) = indices.open(&step.indices);
             let out = &step.outputs[0];
-            let (y, scratch, memory) = match out.dtype {
-                DType::Float => {
-                    let (floats, [y, scratch]) = floats.open([range(out), step.scratch.clone()]);
-                    let indices = indices.reader();
-                    let memory = Memory { plan, floats, indices, variables, feeds };
-                    (Out::Float(out.shape, y), scratch, memory)
-                }
-                DType::Index => {
-                    let (floats, [scratch]) = floats.open([step.scratch.clone()]);
-                    let (indices, [y]) = indices.open([range(out)]);
-                    let memory = Memory { plan, floats, indices, variables, feeds };
-                    (Out::Index(out.shape, y), scratch, memory)
-                }
+            let y = match out.dtype {
+                DType::Float => Out::Float(out.shape, writes.take()),
+                DType::Index => Out::Index(out.shape, index_writes.take()),
             };
-            let (n, empty) = (step.inputs.len(), Arg::Float(TensorView::of(Shape::from(0), &[])));
+            let (n, empty) = (step.inputs.len(), Arg::Float(TensorView::of(Shape::SCALAR, &[])));
             let (mut few, mut many, mut more);
             let args = match n {
                 0..=FEW => {
@@ -342,12 +343,15 @@ fn instruction<T: Scalar>(
                     &mut more[..]
                 }
             };
-            args.iter_mut().zip(&step.inputs).for_each(|(a, o)| *a = memory.arg(o));
-            let (op, Shared { units, parts }) = (op.primitive(), step.shared);
+            for (i, (arg, o)) in args.iter_mut().zip(&step.inputs).enumerate() {
+                *arg = memory.arg(o, (reads.get(i), index_reads.get(i)));
+            }
+            let op = op.primitive();
             match y {
                 Out::Float(shape, y) if parts > 1 => {
-                    let y = Pieces::new(y, shape.len() / units, parts);
-                    let scratch = Pieces::new(scratch, scratch_unit(step), parts);
+                    let (y_unit, scratch_unit) = (y.len() / units, unit_of(scratch, parts));
+                    let y = Pieces::new(y, y_unit, parts);
+                    let scratch = Pieces::new(scratch, scratch_unit, parts);
                     let failed = Mutex::new(None);
                     team.run(parts, &|i| {
                         let out = Out::Float(shape, y.take(i));
@@ -365,6 +369,11 @@ fn instruction<T: Scalar>(
     }
 }
 
+/// The elements of scratch of one part.
+fn unit_of<T>(scratch: &[T], parts: usize) -> usize {
+    (scratch.len() / parts).max(1)
+}
+
 /// Of the errors of several parts, that of the first part.
 fn keep_first(failed: &Mutex<Option<(usize, Error)>>, part: usize, e: Error) {
     let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -375,8 +384,3 @@ fn keep_first(failed: &Mutex<Option<(usize, Error)>>, part: usize, e: Error) {
 
 /// Parameters between which threads share an optimizer step: whole cache lines and pages.
 const UPDATE_UNIT: usize = 1024;
-
-/// The elements of scratch of one part.
-fn scratch_unit<T: Scalar>(step: &Instruction<T>) -> usize {
-    (step.scratch.len() / step.shared.parts).max(1)
-}

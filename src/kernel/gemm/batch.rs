@@ -7,7 +7,7 @@ use crate::{MAX_RANK, Scalar};
 
 /// An axis over which products repeat: its extent and its stride in A, B and C; an operand that
 /// is the same all along has stride 0.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct BatchAxis {
     pub extent: usize,
     pub a: usize,

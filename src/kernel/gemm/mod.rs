@@ -5,12 +5,14 @@
 mod batch;
 mod micro;
 mod pack;
+mod product;
 #[cfg(target_arch = "x86_64")]
 mod simd;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use batch::{BatchAxis, gemm_batched, gemm_batched_scratch};
+pub(crate) use product::{Matrix, Product};
 
 use crate::Scalar;
 use crate::kernel::cpu::multiversion;
@@ -42,6 +44,7 @@ pub(crate) struct MatMut<'a, T> {
 
 impl<'a, T> MatRef<'a, T> {
     /// A column-major matrix.
+    #[cfg(test)]
     pub(crate) fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
         MatRef::strided(data, (rows, cols), (1, rows))
     }
@@ -94,6 +97,7 @@ impl<'a, T> MatRef<'a, T> {
 
 impl<'a, T> MatMut<'a, T> {
     /// A column-major matrix.
+    #[cfg(test)]
     pub(crate) fn new(data: &'a mut [T], rows: usize, cols: usize) -> Self {
         MatMut { data, rows, cols, row_stride: 1, col_stride: rows }
     }

@@ -8,7 +8,7 @@ use super::{
     Arg, Combine, Cotangents, Op, Out, Permute, Primitive, RowRule, Vjp, broadcast_strides,
 };
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::kernel::gemm::{self, BatchAxis, MatMut, MatRef};
+use crate::kernel::gemm::{BatchAxis, Matrix, Product};
 use crate::scalar::Scalar;
 use crate::shape::{ANY, MAX_RANK, Shape};
 use crate::tape::{AsNode, Expr, Operand};
@@ -46,32 +46,77 @@ fn fits(a: usize, b: usize) -> bool {
 }
 
 impl MatMul {
-    /// The batch axes of a product of these shapes, and its m, n, k.
-    fn extents(&self, a: &Shape, b: &Shape) -> ([BatchAxis; MAX_RANK], [usize; 3]) {
-        let ((m, k), (_, n)) = (matrix(a, self.ta), matrix(b, self.tb));
-        let (a, b) = (batch(a), batch(b));
-        let out = a.broadcast(&b).unwrap_or_default();
-        let (a, b, c) = (broadcast_strides(&a, &out), broadcast_strides(&b, &out), out.strides());
-        let mut axes = [BatchAxis { extent: 1, ..BatchAxis::default() }; MAX_RANK];
+    /// The product of factors of these shapes.
+    pub(crate) fn product(&self, a: &Shape, b: &Shape) -> Product {
+        let ((m, _), (_, n)) = (matrix(a, self.ta), matrix(b, self.tb));
+        let (batch_a, batch_b) = (batch(a), batch(b));
+        let out = batch_a.broadcast(&batch_b).unwrap_or_default();
+        let a_strides = broadcast_strides(&batch_a, &out);
+        let b_strides = broadcast_strides(&batch_b, &out);
+        let mut axes = [BatchAxis::default(); MAX_RANK];
         for (i, &extent) in out.extents().iter().enumerate() {
-            axes[i] = BatchAxis { extent, a: a[i], b: b[i], c: c[i] };
+            axes[i] = BatchAxis { extent, a: a_strides[i], b: b_strides[i], c: out.strides()[i] };
         }
-        (axes, [m, n, k])
-    }
-
-    /// The extent of the slowest axis of the value.
-    fn n_units(&self, a: &Shape, b: &Shape) -> usize {
-        let (_, [m, n, _]) = self.extents(a, b);
-        if n == 1 { m } else { n }
+        let c = interleaved(out.len(), m, n);
+        Product::new(&axes[..out.rank()], laid(a, self.ta), laid(b, self.tb), c)
     }
 }
 
-/// The matrix at the first batch position; positions lie next to each other in memory.
-fn first<'a, T: Scalar>(x: &Arg<'a, T>, transposed: bool) -> MatRef<'a, T> {
-    let (rows, cols) = matrix(&x.shape(), false);
-    let row_stride = batch(&x.shape()).len();
-    let whole = MatRef::strided(x.float(), (rows, cols), (row_stride, row_stride * rows));
-    if transposed { whole.t() } else { whole }
+impl FoldedMatMul {
+    /// The one product of factors of these shapes.
+    pub(crate) fn product(&self, a: &Shape, b: &Shape) -> Product {
+        let last = |x: &Shape| x.extents().last().copied().unwrap_or(1);
+        let rows = a.extents()[..a.rank() - 1].iter().product();
+        let (m, n) = (last(a), last(b));
+        Product::new(&[], Matrix::new(rows, m).t(), Matrix::new(rows, n), Matrix::new(m, n))
+    }
+}
+
+/// The first of `n` matrices: those of a batch lie next to each other, element for element.
+fn interleaved(n: usize, rows: usize, cols: usize) -> Matrix {
+    Matrix { rows, cols, row_stride: n, col_stride: n * rows }
+}
+
+/// How a factor lies in memory, as the product reads it.
+fn laid(x: &Shape, transposed: bool) -> Matrix {
+    let (rows, cols) = matrix(x, false);
+    let first = interleaved(batch(x).len(), rows, cols);
+    if transposed { first.t() } else { first }
+}
+
+/// What both products do with their [`Product`].
+macro_rules! runs_product {
+    () => {
+        fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
+            let product = self.product(&x[0].shape(), &x[1].shape());
+            product.run(x[0].float(), x[1].float(), y.float(), 0..product.units(), scratch);
+            Ok(())
+        }
+
+        fn scratch(&self, x: &[Shape]) -> usize {
+            self.product(&x[0], &x[1]).scratch::<T>()
+        }
+
+        fn units(&self, x: &[Shape]) -> usize {
+            self.product(&x[0], &x[1]).units()
+        }
+
+        fn forward_units(
+            &self,
+            x: &[Arg<'_, T>],
+            y: Out<'_, T>,
+            scratch: &mut [T],
+            units: Range<usize>,
+        ) -> Result<()> {
+            let product = self.product(&x[0].shape(), &x[1].shape());
+            product.run(x[0].float(), x[1].float(), y.float(), units, scratch);
+            Ok(())
+        }
+
+        fn flops(&self, x: &[Shape], _: &Shape) -> usize {
+            self.product(&x[0], &x[1]).flops()
+        }
+    };
 }
 
 impl<T: Scalar> Primitive<T> for MatMul {
@@ -99,41 +144,7 @@ impl<T: Scalar> Primitive<T> for MatMul {
         Ok(out)
     }
 
-    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
-        let units = self.n_units(&x[0].shape(), &x[1].shape());
-        self.forward_units(x, y, scratch, 0..units)
-    }
-
-    fn units(&self, x: &[Shape]) -> usize {
-        self.n_units(&x[0], &x[1])
-    }
-
-    fn forward_units(
-        &self,
-        x: &[Arg<'_, T>],
-        y: Out<'_, T>,
-        scratch: &mut [T],
-        units: Range<usize>,
-    ) -> Result<()> {
-        let (axes, [_, n, _]) = self.extents(&x[0].shape(), &x[1].shape());
-        let row_stride = batch(&y.shape()).len();
-        let (a, b) = (first(&x[0], self.ta), first(&x[1], self.tb));
-        let (a, b) = if n == 1 { (a.t().columns(units).t(), b) } else { (a, b.columns(units)) };
-        let (rows, cols) = (a.rows, b.cols);
-        let c = MatMut { data: y.float(), rows, cols, row_stride, col_stride: row_stride * rows };
-        gemm::gemm_batched(&axes, a, b, c, scratch);
-        Ok(())
-    }
-
-    fn flops(&self, x: &[Shape], _: &Shape) -> usize {
-        let (axes, [m, n, k]) = self.extents(&x[0], &x[1]);
-        product(axes.iter().map(|a| a.extent).chain([2, m, n, k]))
-    }
-
-    fn scratch(&self, x: &[Shape]) -> usize {
-        let (axes, [m, n, k]) = self.extents(&x[0], &x[1]);
-        gemm::gemm_batched_scratch::<T>(&axes, m, n, k)
-    }
+    runs_product!();
 
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, want, .. } = at;
@@ -193,37 +204,7 @@ impl<T: Scalar> Primitive<T> for FoldedMatMul {
         }
     }
 
-    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
-        let [_, n, _] = folded_extents(&x[0].shape(), &x[1].shape());
-        self.forward_units(x, y, scratch, 0..n)
-    }
-
-    fn units(&self, x: &[Shape]) -> usize {
-        folded_extents(&x[0], &x[1])[1]
-    }
-
-    fn forward_units(
-        &self,
-        x: &[Arg<'_, T>],
-        y: Out<'_, T>,
-        scratch: &mut [T],
-        units: Range<usize>,
-    ) -> Result<()> {
-        let [m, n, k] = folded_extents(&x[0].shape(), &x[1].shape());
-        let (a, b) = (MatRef::new(x[0].float(), k, m).t(), MatRef::new(x[1].float(), k, n));
-        let b = b.columns(units);
-        gemm::gemm(a, b, MatMut::new(y.float(), m, b.cols), false, scratch);
-        Ok(())
-    }
-
-    fn flops(&self, x: &[Shape], _: &Shape) -> usize {
-        product(folded_extents(&x[0], &x[1]).into_iter().chain([2]))
-    }
-
-    fn scratch(&self, x: &[Shape]) -> usize {
-        let [m, n, k] = folded_extents(&x[0], &x[1]);
-        gemm::gemm_scratch::<T>(m, n, k)
-    }
+    runs_product!();
 
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, want, .. } = at;
@@ -237,18 +218,6 @@ impl<T: Scalar> Primitive<T> for FoldedMatMul {
             _ => RowRule::Mixes,
         }
     }
-}
-
-/// ∏ x, at most what a number can hold.
-fn product(x: impl Iterator<Item = usize>) -> usize {
-    x.fold(1, usize::saturating_mul)
-}
-
-/// (m, n, k) of the one product.
-fn folded_extents(a: &Shape, b: &Shape) -> [usize; 3] {
-    let last = |x: &Shape| x.extents().last().copied().unwrap_or(1);
-    let rows = a.extents()[..a.rank() - 1].iter().product();
-    [last(a), last(b), rows]
 }
 
 impl<'t, T: Scalar> Expr<'t, T> {

@@ -1,0 +1,94 @@
+//! A product whose extents and strides are known: what is left for each run is the numbers.
+
+use super::{BatchAxis, MatMut, MatRef, gemm_batched, gemm_batched_scratch};
+use crate::{MAX_RANK, Scalar};
+use std::ops::Range;
+
+/// The extents and strides of a matrix.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Matrix {
+    pub rows: usize,
+    pub cols: usize,
+    pub row_stride: usize,
+    pub col_stride: usize,
+}
+
+impl Matrix {
+    /// A column-major matrix.
+    pub(crate) fn new(rows: usize, cols: usize) -> Self {
+        Matrix { rows, cols, row_stride: 1, col_stride: rows }
+    }
+
+    /// The transpose, in place.
+    pub(crate) fn t(self) -> Self {
+        Matrix {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+        }
+    }
+
+    fn of<T>(self, data: &[T]) -> MatRef<'_, T> {
+        MatRef::strided(data, (self.rows, self.cols), (self.row_stride, self.col_stride))
+    }
+}
+
+/// C = A·B, for every position of the batch axes. The last axis of C's memory is its columns, or
+/// its rows if there is one column.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Product {
+    axes: [BatchAxis; MAX_RANK],
+    n_axes: usize,
+    a: Matrix,
+    b: Matrix,
+    c: Matrix,
+}
+
+impl Product {
+    pub(crate) fn new(axes: &[BatchAxis], a: Matrix, b: Matrix, c: Matrix) -> Self {
+        let mut all = [BatchAxis::default(); MAX_RANK];
+        all[..axes.len()].copy_from_slice(axes);
+        Product { axes: all, n_axes: axes.len(), a, b, c }
+    }
+
+    fn axes(&self) -> &[BatchAxis] {
+        &self.axes[..self.n_axes]
+    }
+
+    /// What C falls into that can be computed apart: its columns, or its rows if it is one column.
+    pub(crate) fn units(&self) -> usize {
+        if self.c.cols == 1 { self.c.rows } else { self.c.cols }
+    }
+
+    /// 2mnk for each position of the batch axes, at most what a number can hold.
+    pub(crate) fn flops(&self) -> usize {
+        let extents = [2, self.c.rows, self.c.cols, self.a.cols];
+        let all = extents.into_iter().chain(self.axes().iter().map(|axis| axis.extent));
+        all.fold(1, usize::saturating_mul)
+    }
+
+    /// The elements of scratch that [`Product::run`] wants.
+    pub(crate) fn scratch<T: Scalar>(&self) -> usize {
+        gemm_batched_scratch::<T>(self.axes(), self.c.rows, self.c.cols, self.a.cols)
+    }
+
+    /// Computes these units of C, whose memory alone is `c`.
+    pub(crate) fn run<T: Scalar>(
+        &self,
+        a: &[T],
+        b: &[T],
+        c: &mut [T],
+        units: Range<usize>,
+        scratch: &mut [T],
+    ) {
+        let (a, b) = (self.a.of(a), self.b.of(b));
+        let (a, b) = match self.c.cols {
+            1 => (a.t().columns(units).t(), b),
+            _ => (a, b.columns(units)),
+        };
+        let Matrix { row_stride, col_stride, .. } = self.c;
+        let c = MatMut { data: c, rows: a.rows, cols: b.cols, row_stride, col_stride };
+        gemm_batched(self.axes(), a, b, c, scratch);
+    }
+}
