@@ -58,8 +58,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// A session with the initial values.
     fn session(&self) -> Result<Session<f32>> {
-        // THREADS: the one place where a session gets them: `.with_threads(self.threads)`.
-        Session::new(&self.workload.tape)
+        Session::new(&self.workload.tape)?.with_threads(self.threads)
     }
 
     fn report(&self, session: &mut Session<f32>) -> Result<Report> {

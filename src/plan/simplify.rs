@@ -17,6 +17,7 @@ pub(super) fn simplify<T: Scalar>(
         return Ok(same);
     }
     read_before_broadcast(program, &mut value);
+    view_of_uniform(program, &mut value);
     match fold(program, &value)? {
         Some(constant) => Ok(constant),
         None => Ok(program.add(value)),
@@ -25,7 +26,7 @@ pub(super) fn simplify<T: Scalar>(
 
 /// The input that the value is equal to, bit for bit.
 fn same_as_input<T: Scalar>(program: &Program<T>, value: &Value<T>) -> Option<ValueId> {
-    let is = |i: usize, x: f64| match program.value(value.inputs[i]).def {
+    let is = |i: usize, x: f64| match program.value(program.root(value.inputs[i])).def {
         Def::Literal(bits) => bits == x.to_bits(),
         _ => false,
     };
@@ -68,6 +69,20 @@ fn read_before_broadcast<T: Scalar>(program: &Program<T>, value: &mut Value<T>) 
         if whole == Some(value.shape) {
             value.inputs[i] = narrow;
         }
+    }
+}
+
+/// Another shape of one number repeated is that number repeated.
+fn view_of_uniform<T: Scalar>(program: &mut Program<T>, value: &mut Value<T>) {
+    let Def::Alias = value.def else { return };
+    let wide = program.value(value.inputs[0]);
+    let Def::Op(op @ Op::BroadcastLike(_)) = &wide.def else { return };
+    let (op, narrow) = (op.clone(), wide.inputs[0]);
+    if program.value(narrow).shape == Shape::SCALAR {
+        let Value { shape, dtype, source, .. } = *value;
+        let like = program.add(Value { def: Def::Shape, inputs: vec![], shape, dtype, source });
+        value.def = Def::Op(op);
+        value.inputs = vec![narrow, like];
     }
 }
 

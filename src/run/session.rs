@@ -39,6 +39,8 @@ pub struct Session<T: Scalar = f64> {
     graph: Arc<Graph<T>>,
     variables: Variables<T>,
     cached: Vec<Cached<T>>,
+    /// The plan that ran last.
+    newest: usize,
     clock: u64,
     passes: Passes,
     team: Team,
@@ -55,7 +57,8 @@ struct Cached<T: Scalar> {
     executor: Executor<T>,
 }
 
-/// At most this many feeds stand on the stack during a run.
+/// Most runs have at most so many feeds; at most this many stand on the stack.
+const FEW: usize = 4;
 const MANY: usize = 16;
 
 impl<T: Scalar> Session<T> {
@@ -70,6 +73,7 @@ impl<T: Scalar> Session<T> {
             variables: Variables::new(&graph)?,
             graph,
             cached: Vec::new(),
+            newest: 0,
             clock: 0,
             passes: Passes::ALL,
             team: Team::new(1)?,
@@ -139,12 +143,8 @@ impl<T: Scalar> Session<T> {
     ) -> Result<()> {
         self.collect(&fetches)?;
         match feeds.len() {
-            0..=MANY => {
-                let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
-                let mut checked = [(0, unused); MANY];
-                self.check_feeds(feeds, &mut checked)?;
-                self.run_checked(&fetches, &checked[..feeds.len()], out)
-            }
+            0..=FEW => self.run_on_stack::<F, FEW>(&fetches, feeds, out),
+            n if n <= MANY => self.run_on_stack::<F, MANY>(&fetches, feeds, out),
             n => {
                 let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
                 let mut checked = vec![(0, unused); n];
@@ -152,6 +152,19 @@ impl<T: Scalar> Session<T> {
                 self.run_checked(&fetches, &checked, out)
             }
         }
+    }
+
+    /// With at most N feeds.
+    fn run_on_stack<F: Fetches<T>, const N: usize>(
+        &mut self,
+        fetches: &F,
+        feeds: &[Feed<'_, T>],
+        out: &mut F::Output,
+    ) -> Result<()> {
+        let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
+        let mut checked = [(0, unused); N];
+        self.check_feeds(feeds, &mut checked)?;
+        self.run_checked(fetches, &checked[..feeds.len()], out)
     }
 
     fn run_checked<F: Fetches<T>>(
@@ -287,8 +300,13 @@ impl<T: Scalar> Session<T> {
                 && c.fed.len() == feeds.len()
                 && c.fed.iter().zip(feeds).all(|(a, b)| *a == (b.0, b.1.shape()))
         };
-        if let Some(at) = self.cached.iter().position(same) {
+        // Most runs are of the plan of the run before.
+        let before = self.newest.min(self.cached.len());
+        let (older, newer) = self.cached.split_at(before);
+        let found = newer.iter().position(same).map(|i| before + i);
+        if let Some(at) = found.or_else(|| older.iter().position(same)) {
             self.cached[at].last_used = self.clock;
+            self.newest = at;
             return Ok(at);
         }
         let fed: Vec<_> = feeds.iter().map(|f| (f.0, f.1.shape())).collect();

@@ -14,7 +14,7 @@ pub(crate) use arg::arg_reduce;
 pub use cumsum::Cumulate;
 pub(crate) use cumsum::cumsum;
 pub(crate) use prod::{MAX_ORDER, prod_grad};
-pub(crate) use softmax::{cross_entropy, log_softmax, logsumexp, softmax};
+pub(crate) use softmax::{cross_entropy, log_softmax, logsumexp, softmax, softmax_residual};
 
 use crate::kernel::cpu::multiversion;
 use crate::kernel::map::BLOCK;

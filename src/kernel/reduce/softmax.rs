@@ -83,6 +83,25 @@ pub(crate) fn cross_entropy<T: Scalar>(
     Ok(())
 }
 
+/// y = softmax(x) − one-hot(label) along the last axis, a label for each row.
+///
+/// # Errors
+/// As [`cross_entropy`].
+pub(crate) fn softmax_residual<T: Scalar>(
+    shape: &Shape,
+    x: &[T],
+    labels: &[Index],
+    y: &mut [T],
+) -> Result<()> {
+    let axis = shape.rank() - 1;
+    check(labels, shape.extents()[axis])?;
+    softmax(shape, axis, x, y);
+    for (row, &label) in labels.iter().enumerate() {
+        y[row + label as usize * labels.len()] -= T::one();
+    }
+    Ok(())
+}
+
 fn exp_shifted<T: Scalar>(x: &[T], top: &[T; LANES], y: &mut [T]) {
     each2(|x: T, top: T| (x - top).exp(), x, top, y);
 }

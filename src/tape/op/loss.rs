@@ -4,7 +4,7 @@
 use super::view::copy;
 use super::{Arg, Cotangents, Derivative, Each, Out, Primitive, RowRule, Take, TakeAdd, Vjp, list};
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::kernel::reduce::cross_entropy;
+use crate::kernel::reduce::{cross_entropy, softmax_residual};
 use crate::scalar::{DType, Scalar};
 use crate::shape::{Axes, Shape};
 use crate::tape::{Expr, IndexExpr, Operand};
@@ -38,6 +38,11 @@ pub enum Labels {
 /// `(logits, labels)`: ln Σ_j exp(z_j) − z_label along the last axis, which goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SoftmaxCrossEntropy;
+
+/// `(logits, labels)`: softmax(z) − one-hot(label) along the last axis, the slope of
+/// [`SoftmaxCrossEntropy`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SoftmaxResidual;
 
 impl Labels {
     fn expected(self) -> &'static str {
@@ -135,13 +140,44 @@ impl<T: Scalar> Primitive<T> for SoftmaxCrossEntropy {
     /// ct·(softmax(z) − one-hot(label))
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, .. } = at;
-        let [logits, labels] = *x else { bail!(Shape, "expected two inputs, got {}", x.len()) };
-        let ct = ct.expand_dims(&[-1]);
-        Ok(vec![Some(logits.softmax(-1) * ct - at_labels(ct, labels, logits)), None])
+        Ok(vec![Some(ct.tape().apply(SoftmaxResidual, x) * ct.expand_dims(&[-1])), None])
     }
 
     fn rows(&self, x: &[Shape], split: &[bool]) -> RowRule {
         if x[0].rank() > 1 && split == [true, true] { RowRule::Split } else { RowRule::Mixes }
+    }
+}
+
+impl<T: Scalar> Primitive<T> for SoftmaxResidual {
+    fn name(&self) -> &str {
+        "softmax_residual"
+    }
+
+    fn shape(&self, x: &[Shape]) -> Result<Shape> {
+        class_labels(&x[0], &x[1]).map(|_| x[0])
+    }
+
+    fn dtype(&self, x: &[DType]) -> Result<DType> {
+        Primitive::<T>::dtype(&SoftmaxCrossEntropy, x)
+    }
+
+    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
+        softmax_residual(&x[0].shape(), x[0].float(), x[1].index(), y.float())
+    }
+
+    fn derivative(&self, i: usize) -> Derivative {
+        Primitive::<T>::derivative(&SoftmaxCrossEntropy, i)
+    }
+
+    /// That of softmax.
+    fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
+        let Vjp { x, ct, .. } = at;
+        let y = x[0].softmax(-1);
+        Ok(vec![Some(y * (ct - (ct * y).sum_keep(&[-1]))), None])
+    }
+
+    fn rows(&self, x: &[Shape], split: &[bool]) -> RowRule {
+        Primitive::<T>::rows(&SoftmaxCrossEntropy, x, split)
     }
 }
 

@@ -47,7 +47,7 @@ pub use cumsum::{Cumsum, Cumulate};
 pub(crate) use effect::MAX_SLOTS;
 pub use effect::{Effect, Rule, Step};
 pub use leaf::{Leaf, VariableInit};
-pub use loss::{Labels, SoftmaxCrossEntropy, Target};
+pub use loss::{Labels, SoftmaxCrossEntropy, SoftmaxResidual, Target};
 pub use matmul::{FoldedMatMul, MatMul};
 pub use pad::Pad;
 pub use pass::{Pass, VjpRule};
@@ -445,6 +445,8 @@ ops! {
     Target(Target),
     /// Cross-entropy of class labels from logits.
     SoftmaxCrossEntropy(SoftmaxCrossEntropy),
+    /// The slope of that loss.
+    SoftmaxResidual(SoftmaxResidual),
     /// The same value with another derivative.
     Pass(Pass<T>),
     /// Writes to variables: assignments and optimizer updates.

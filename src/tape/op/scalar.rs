@@ -242,7 +242,7 @@ scalar_ops! {
     }; (y, ct) [ct * a.sigmoid()]; on [-3.0..3.0]
     /// max(a, 0); the subgradient at 0 is 0
     Relu relu (a) = if a <= T::lit(0.0) { T::lit(0.0) } else { a };
-        (y, ct) [a.greater(a.lit(0.0)).select(ct, ct.lit(0.0))]; on [-2.0..-0.1, 0.1..2.0]
+        (y, ct) [y.greater(y.lit(0.0)).select(ct, ct.lit(0.0))]; on [-2.0..-0.1, 0.1..2.0]
     /// The Gaussian error linear unit a·Φ(a), exact form.
     Gelu gelu (a) = T::lit(0.5) * a * (T::lit(1.0) + (a * T::lit(std::f64::consts::FRAC_1_SQRT_2)).erf());
         (y, ct) [ct * gelu_slope(a)]; on [-3.0..3.0]
