@@ -43,6 +43,7 @@ fn a6_assignments_on_the_tape_happen_after_all_reads() {
     assert_eq!((session.value(w).unwrap(), session.value(v).unwrap()), (10.0.into(), 1.0.into()));
     assert_eq!(session.run(bump, &[]).unwrap(), 12.0.into());
     assert_eq!(session.value(w).unwrap(), 12.0.into());
+    assert_eq!(session.view(w).unwrap().as_slice().as_ptr(), session.parameters().as_ptr());
     // An assignment that is not fetched does not happen.
     session.run(read, &[]).unwrap();
     assert_eq!(session.value(w).unwrap(), 12.0.into());

@@ -6,7 +6,7 @@ mod support;
 use gradtape::data::{Dataset, EarlyStopping, Standardizer, Verdict, metrics};
 use gradtape::io::Csv;
 use gradtape::nn::{self, Activation, Init, Mlp};
-use gradtape::optim::{Adam, Schedule, Sgd};
+use gradtape::optim::{Adam, Lbfgs, Schedule, Sgd};
 use gradtape::{ANY, Expr, Feed, Index, Philox, Result, Session, Tape, Tensor};
 use nalgebra::{DMatrix, DVector};
 use support::counted;
@@ -58,9 +58,41 @@ fn heavy_ball() -> Sgd {
     Sgd::new(0.25).with_momentum(0.9)
 }
 
+/// As [`descend`], by L-BFGS.
+fn lbfgs(
+    (loss, variables): (Expr, &[Expr]),
+    feeds: &[Feed<f64>],
+    tolerance: f64,
+) -> Result<Session> {
+    let fit = Lbfgs::new().with_gradient_tolerance(tolerance).minimize_over(loss, variables)?;
+    let mut session = Session::new(loss.tape())?;
+    let outcome = fit.run(&mut session, feeds)?;
+    assert!(outcome.converged() && outcome.evaluations < 200, "{outcome}");
+    Ok(session)
+}
+
+/// Minimizes a loss in these variables to a gradient of norm ≤ tolerance.
+type Minimize = fn((Expr, &[Expr]), &[Feed<f64>], f64) -> Result<Session>;
+
 /// x·w + b with w of `[features, 1]`, both from 0, the residuals' squares summed, and λ‖w‖²; all
 /// divided by n, and minimized. Gives w, then b.
 fn ridge(x: &Tensor, y: &Tensor, lambda: f64, tolerance: f64) -> Result<Vec<f64>> {
+    ridge_by(
+        |problem, feeds, tol| descend(problem, heavy_ball(), feeds, tol),
+        x,
+        y,
+        lambda,
+        tolerance,
+    )
+}
+
+fn ridge_by(
+    minimize: Minimize,
+    x: &Tensor,
+    y: &Tensor,
+    lambda: f64,
+    tolerance: f64,
+) -> Result<Vec<f64>> {
     let (n, n_features) = (x.shape().extents()[0], x.shape().extents()[1]);
     let tape = Tape::new();
     let (inputs, targets) =
@@ -70,7 +102,7 @@ fn ridge(x: &Tensor, y: &Tensor, lambda: f64, tolerance: f64) -> Result<Vec<f64>
     let squares = (inputs.matmul(w) + b).squared_error(targets).sum();
     let loss = (squares + nn::l2(&tape, &[w], lambda)) / n as f64;
     let feeds = [inputs.feed(x), targets.feed(y)];
-    let session = descend((loss, &[w, b]), heavy_ball(), &feeds, tolerance)?;
+    let session = minimize((loss, &[w, b]), &feeds, tolerance)?;
     Ok(session.parameters().to_vec())
 }
 
@@ -172,6 +204,8 @@ fn c3_linear_regression_equals_its_closed_form() -> Result<()> {
     let (x, y) = table("diabetes", "progression")?;
     let learned = ridge(&x, &y, 0.0, 1e-11)?;
     assert!(largest_difference(&learned, &qr_solution(&x, &y)) <= 1e-8);
+    let learned = ridge_by(lbfgs, &x, &y, 0.0, 1e-10)?;
+    assert!(largest_difference(&learned, &qr_solution(&x, &y)) <= 1e-8);
     Ok(())
 }
 
@@ -234,9 +268,17 @@ fn c4_collinear_columns_share_their_weight() -> Result<()> {
     Ok(())
 }
 
-/// Minimizes the mean loss of these logits plus ‖w‖²/2n to a gradient of norm ≤ 1e-10, and compares
-/// with tests/reference/classifiers.csv, made by scikit-learn.
-fn compare_with_reference(name: &str, target: &str, n_classes: usize) -> Result<()> {
+/// What converges for the classifiers.
+fn momentum(problem: (Expr, &[Expr]), feeds: &[Feed<f64>], tolerance: f64) -> Result<Session> {
+    descend(problem, Sgd::new(1.0).with_momentum(0.95), feeds, tolerance)
+}
+
+/// Minimizes the mean loss of these logits plus ‖w‖²/2n to a gradient of norm ≤ 1e-10, and
+/// compares with tests/reference/classifiers.csv, made by scikit-learn.
+fn compare_with_reference(
+    minimize: Minimize,
+    (name, target, n_classes): (&str, &str, usize),
+) -> Result<()> {
     let (x, y) = table(name, target)?;
     let (n, n_features) = (x.shape().extents()[0], x.shape().extents()[1]);
     let labels = Tensor::vector(y.as_slice().iter().map(|&y| y as Index).collect());
@@ -253,8 +295,7 @@ fn compare_with_reference(name: &str, target: &str, n_classes: usize) -> Result<
     };
     let loss = losses.mean() + nn::l2(&tape, &[w], 0.5 / n as f64);
     let feeds = [inputs.feed(&x), targets.feed(&labels)];
-    let optimizer = Sgd::new(1.0).with_momentum(0.95);
-    let mut session = descend((loss, &[w, b]), optimizer, &feeds, 1e-10)?;
+    let mut session = minimize((loss, &[w, b]), &feeds, 1e-10)?;
 
     let scores = session.run(logits, &feeds[..1])?;
     let predicted = match n_classes {
@@ -287,12 +328,14 @@ fn compare_with_reference(name: &str, target: &str, n_classes: usize) -> Result<
 
 #[test]
 fn c6_logistic_regression_equals_scikit_learns() -> Result<()> {
-    compare_with_reference("breast_cancer", "benign", 2)
+    compare_with_reference(momentum, ("breast_cancer", "benign", 2))?;
+    compare_with_reference(lbfgs, ("breast_cancer", "benign", 2))
 }
 
 #[test]
 fn c6_softmax_regression_equals_scikit_learns() -> Result<()> {
-    compare_with_reference("iris", "species", 3)
+    compare_with_reference(momentum, ("iris", "species", 3))?;
+    compare_with_reference(lbfgs, ("iris", "species", 3))
 }
 
 /// Split, scaling fitted on the training part, early stopping on the validation part, and a test

@@ -9,5 +9,6 @@ pub(crate) mod map;
 pub(crate) mod reduce;
 pub(crate) mod team;
 pub(crate) mod update;
+pub(crate) mod vector;
 
 pub mod rng;

@@ -2,6 +2,7 @@
 //! Knows no schedule and no clipping; whoever begins the step hands their numbers over.
 
 use crate::kernel::cpu::multiversion;
+use crate::kernel::vector::{BLOCK, dot};
 use crate::scalar::Scalar;
 
 /// What every update does with gradients and rate.
@@ -97,30 +98,9 @@ multiversion! {
     }
 }
 
-/// Elements whose squares are added up before the sum joins that of the others.
-const BLOCK: usize = 4096;
-/// Sums that go side by side in a block: two AVX-512 registers of f64.
-const LANES: usize = 16;
-
 /// Σ x² in f64, in an order that the length alone decides.
 pub(crate) fn sum_of_squares<T: Scalar>(x: &[T]) -> f64 {
-    x.chunks(BLOCK).map(block_of_squares).sum()
-}
-
-multiversion! {
-    fn block_of_squares<T: Scalar>(x: &[T]) -> f64 {
-        let mut lanes = [0.0; LANES];
-        let (rows, rest) = x.as_chunks::<LANES>();
-        for row in rows {
-            for (lane, x) in lanes.iter_mut().zip(row) {
-                *lane += x.to_f64() * x.to_f64();
-            }
-        }
-        for (lane, x) in lanes.iter_mut().zip(rest) {
-            *lane += x.to_f64() * x.to_f64();
-        }
-        lanes.into_iter().sum()
-    }
+    dot(x, x)
 }
 
 multiversion! {

@@ -1,16 +1,24 @@
-//! OPTIMIZE: one rule per file: state, step, paper. Here is what they share: how a loss becomes a
-//! train op. Knows nothing of sessions; they keep the state.
+//! OPTIMIZE: one rule or method per file: state, step, paper. Here is what rules share: how a loss
+//! becomes a train op. They know nothing of sessions, which keep their state; what full-batch
+//! methods share is in `full_batch.rs`, which drives one.
 
 mod adam;
 mod adamw;
 mod clip;
+mod full_batch;
+mod lbfgs;
+mod outcome;
 mod schedule;
+mod search;
 mod sgd;
 
 pub use crate::tape::op::{Rule, Step};
 pub use adam::Adam;
 pub use adamw::AdamW;
 pub use clip::Clip;
+pub use full_batch::{FullBatch, Method, Objective, Observer};
+pub use lbfgs::Lbfgs;
+pub use outcome::{Outcome, Progress, Reason};
 pub use schedule::{Custom, Schedule};
 pub use sgd::Sgd;
 
@@ -39,21 +47,7 @@ pub fn minimize<'t, T: Scalar>(
     rule: impl Rule<T> + 'static,
     loss: Expr<'t, T>,
 ) -> Result<Expr<'t, T>> {
-    let tape = loss.tape();
-    tape.check()?;
-    let graph = tape.snapshot();
-    let variables = trainable(&graph, tape.resolve(loss.node())?);
-    if variables.is_empty() {
-        let id = loss.node().id;
-        let text = format!(
-            "minimize: expected a loss that depends on a variable, got {}",
-            graph.describe(id)
-        );
-        return Err(Error::new(ErrorKind::Gradient, text).at(graph.node(id).at));
-    }
-    let variables: Vec<_> = variables.into_iter().map(|id| Expr::of(tape, id)).collect();
-    let advice = "name the variables to train with minimize_over, or stop_gradient on that path";
-    descend(rule, loss, &variables, advice)
+    descend(rule, loss, &trainable(loss)?, NAME_THEM)
 }
 
 /// As [`minimize`], in these variables only.
@@ -67,7 +61,7 @@ pub fn minimize_over<'t, T: Scalar, N: AsNode>(
     loss: Expr<'t, T>,
     variables: &[N],
 ) -> Result<Expr<'t, T>> {
-    descend(rule, loss, variables, "leave it out of minimize_over")
+    descend(rule, loss, variables, LEAVE_IT_OUT)
 }
 
 /// A train op with these gradients, whatever they were made of: `(variable, gradient)`.
@@ -108,10 +102,32 @@ fn descend<'t, T: Scalar, N: AsNode>(
     apply(rule, &variables.iter().copied().zip(gradients).collect::<Vec<_>>())
 }
 
-/// The variables that flow into the loss, in the order they were recorded. `stop_gradient` and the
-/// value of a custom gradient are cut on purpose; other ops without a derivative are not, so that
-/// the gradient reports them.
-fn trainable<T: Scalar>(graph: &Graph<T>, loss: NodeId) -> Vec<NodeId> {
+/// What to do about a variable without a gradient: found by `minimize`, or named by the caller.
+const NAME_THEM: &str =
+    "name the variables to train with minimize_over, or stop_gradient on that path";
+const LEAVE_IT_OUT: &str = "leave it out of minimize_over";
+
+/// The variables that flow into the loss, in the order they were recorded; at least one.
+fn trainable<T: Scalar>(loss: Expr<'_, T>) -> Result<Vec<Expr<'_, T>>> {
+    let tape = loss.tape();
+    tape.check()?;
+    let graph = tape.snapshot();
+    let id = tape.resolve(loss.node())?;
+    let variables = flowing_into(&graph, id);
+    if variables.is_empty() {
+        let text = format!(
+            "minimize: expected a loss that depends on a variable, got {}",
+            graph.describe(id)
+        );
+        return Err(Error::new(ErrorKind::Gradient, text).at(graph.node(id).at));
+    }
+    Ok(variables.into_iter().map(|id| Expr::of(tape, id)).collect())
+}
+
+/// The variables below a node, in the order they were recorded. `stop_gradient` and the value of a
+/// custom gradient are cut on purpose; other ops without a derivative are not, so that the gradient
+/// reports them.
+fn flowing_into<T: Scalar>(graph: &Graph<T>, loss: NodeId) -> Vec<NodeId> {
     let mut reached = vec![false; loss as usize + 1];
     reached[loss as usize] = true;
     for id in (0..=loss).rev() {

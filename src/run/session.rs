@@ -236,10 +236,18 @@ impl<T: Scalar> Session<T> {
     /// # Errors
     /// Not a variable of this session, or one without a value.
     pub fn value(&self, variable: impl AsNode) -> Result<Tensor<T>> {
+        Ok(self.view(variable)?.to_tensor())
+    }
+
+    /// The present value of a variable where it lies, without a copy.
+    ///
+    /// # Errors
+    /// As [`Session::value`].
+    pub fn view(&self, variable: impl AsNode) -> Result<TensorView<'_, T>> {
         let (id, _, range) = self.variable(variable.node())?;
         self.variables.check(&self.graph, &[id])?;
-        let values = self.variables.values.as_slice()[range].to_vec();
-        Tensor::new(self.graph.node(id).shape, values)
+        let values = &self.variables.values.as_slice()[range];
+        Ok(TensorView::of(self.graph.node(id).shape, values))
     }
 
     /// Gives a variable a value of its shape.
