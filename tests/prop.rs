@@ -221,7 +221,7 @@ proptest! {
         let want = bits(&Session::new(&tape).unwrap().interpret(&fetches[..], &feeds).unwrap());
         for set in 0..8 {
             let on = |bit: u8| set >> bit & 1 == 1;
-            let passes = Passes { simplify: on(0), fuse: on(1), share_memory: on(2) };
+            let passes = Passes { simplify: on(0), fuse: on(1), share_memory: on(2), stream: on(3) };
             let mut session = Session::new(&tape).unwrap().with_passes(passes);
             // Twice, the second time over memory that the first left behind.
             for _ in 0..2 {

@@ -115,6 +115,7 @@ impl<'t, T: Scalar> Recorded<'t, T> {
             Passes { simplify: false, ..ALL },
             Passes { fuse: false, ..ALL },
             Passes { share_memory: false, ..ALL },
+            Passes { stream: false, ..ALL },
         ];
         for passes in [ALL, Passes::NONE].into_iter().chain(each_off) {
             let got = self.run(passes, point)?;

@@ -107,7 +107,7 @@ pub(super) fn read_outside<T: Scalar>(
 }
 
 /// Computed values in an order that keeps elementwise chains together: among the values that are
-/// ready, elementwise ones come first.
+/// ready, those that cost nothing and elementwise ones come first.
 fn order<T: Scalar>(program: &Program<T>, used: &[bool]) -> Vec<ValueId> {
     let n = program.values.len();
     let mut waits = vec![0u32; n];
@@ -126,7 +126,8 @@ fn order<T: Scalar>(program: &Program<T>, used: &[bool]) -> Vec<ValueId> {
         }
     }
 
-    let key = |id: ValueId| Reverse((program.value(id).elementwise().is_none(), id));
+    let is_late = |value: &Value<T>| value.is_computed() && value.elementwise().is_none();
+    let key = |id: ValueId| Reverse((is_late(program.value(id)), id));
     let mut ready: BinaryHeap<_> = (0..n as ValueId)
         .filter(|&id| used[id as usize] && waits[id as usize] == 0)
         .map(key)

@@ -9,6 +9,7 @@ mod program;
 mod report;
 mod share;
 mod simplify;
+mod stream;
 
 pub(crate) use layout::Layout;
 pub(crate) use lower::{Need, needs, not_fed, run_shape};
@@ -18,6 +19,7 @@ use crate::error::Result;
 use crate::kernel::arena::Frame;
 use crate::kernel::gemm::Product;
 use crate::kernel::map::MapLoop;
+use crate::kernel::rows::RowPass;
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
 use crate::tape::op::{Op, Rule};
@@ -35,13 +37,18 @@ pub struct Passes {
     pub fuse: bool,
     /// Buffers share memory when their lives do not overlap.
     pub share_memory: bool,
+    /// A matrix that is multiplied by a vector, and then its transpose by what a loop makes of
+    /// the product, is read once, block of rows by block of rows.
+    pub stream: bool,
 }
 
 impl Passes {
     /// All of them.
-    pub const ALL: Passes = Passes { simplify: true, fuse: true, share_memory: true };
+    pub const ALL: Passes =
+        Passes { simplify: true, fuse: true, share_memory: true, stream: true };
     /// Only what a plan cannot do without: pruning.
-    pub const NONE: Passes = Passes { simplify: false, fuse: false, share_memory: false };
+    pub const NONE: Passes =
+        Passes { simplify: false, fuse: false, share_memory: false, stream: false };
 }
 
 /// What a run computes, for these fetches and shapes: a list of instructions and where every
@@ -88,7 +95,8 @@ pub(crate) struct Shared {
 pub(crate) enum Code<T: Scalar> {
     Op(Op<T>),
     Map(MapLoop<T>),
-    Product(Product),
+    Product(Box<Product>),
+    Rows(Box<RowPass<T>>),
 }
 
 /// A value: where it is and its shape.
@@ -160,6 +168,9 @@ pub(crate) fn compile<T: Scalar>(
     threads: usize,
 ) -> Result<Plan<T>> {
     let program = lower::lower(graph, fetches, fed, passes)?;
-    let schedule = fuse::schedule(&program, passes);
+    let mut schedule = fuse::schedule(&program, passes);
+    if passes.stream {
+        schedule = stream::stream(&program, schedule);
+    }
     memory::place(graph, layout, &program, &schedule, passes, threads)
 }

@@ -78,7 +78,8 @@ fn view_of_uniform<T: Scalar>(program: &mut Program<T>, value: &mut Value<T>) {
     let wide = program.value(value.inputs[0]);
     let Def::Op(op @ Op::BroadcastLike(_)) = &wide.def else { return };
     let (op, narrow) = (op.clone(), wide.inputs[0]);
-    if program.value(narrow).shape == Shape::SCALAR {
+    let from = program.value(narrow).shape;
+    if from.len() == 1 && from.rank() <= value.shape.rank() {
         let Value { shape, dtype, source, .. } = *value;
         let like = program.add(Value { def: Def::Shape, inputs: vec![], shape, dtype, source });
         value.def = Def::Op(op);
