@@ -296,13 +296,16 @@ impl Table {
 
 /// The seconds a call takes in the fastest of some chunks of milliseconds.
 fn least_seconds(run: &mut dyn FnMut()) -> f64 {
-    const CHUNKS: usize = 15;
     let mut time = |reps: usize| {
         let start = Instant::now();
         (0..reps).for_each(|_| run());
         start.elapsed().as_secs_f64() / reps as f64
     };
     time(1);
-    let reps = (0.002 / time(1)).ceil() as usize;
-    (0..CHUNKS).map(|_| time(reps)).fold(f64::INFINITY, f64::min)
+    let reps = (0.001 / time(1)).ceil() as usize;
+    let (start, mut least) = (Instant::now(), f64::INFINITY);
+    while start.elapsed().as_secs_f64() < 0.3 {
+        least = time(reps).min(least);
+    }
+    least
 }
