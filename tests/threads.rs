@@ -5,7 +5,7 @@ mod support;
 
 use gradtape::nn::{Activation, Init, Mlp};
 use gradtape::optim::{Adam, Clip};
-use gradtape::{ANY, Expr, Index, Philox, Result, Scalar, Session, Tape, Tensor};
+use gradtape::{ANY, Expr, Index, Passes, Philox, Result, Scalar, Session, Tape, Tensor};
 use support::counted;
 
 #[global_allocator]
@@ -101,5 +101,50 @@ fn a_training_gives_the_same_weights_and_allocates_nothing() -> Result<()> {
         assert!(got == want, "{threads} threads");
         assert_eq!(allocations, 0, "{threads} threads");
     }
+    Ok(())
+}
+
+/// A regression of this many rows and columns: loss, residuals, gradients.
+fn regression(
+    rows: usize,
+    columns: usize,
+    passes: Passes,
+    threads: usize,
+) -> Result<(Vec<Tensor>, String)> {
+    let tape = Tape::<f64>::new();
+    let x = tape.placeholder("x", [ANY, columns]);
+    let y = tape.placeholder("y", [ANY]);
+    let w = tape.variable("w", Tensor::from_fn([columns], |at| (at[0] as f64).sin())?);
+    let residual = x.matmul(w) - y;
+    let loss = (residual.square() + residual.abs()).mean();
+    let g = tape.gradient(loss, &[w])?[0];
+    let xs = Tensor::from_fn([rows, columns], |at| ((at[0] * 7 + at[1] * 13) as f64).cos())?;
+    let ys = Tensor::from_fn([rows], |at| (at[0] as f64).sin())?;
+    let feeds = [x.feed(&xs), y.feed(&ys)];
+    let fetches = [loss, residual, g];
+    if passes == Passes::NONE {
+        return Ok((Session::new(&tape)?.interpret(fetches, &feeds)?, String::new()));
+    }
+    let mut session = Session::new(&tape)?.with_passes(passes).with_threads(threads)?;
+    let report = session.report(fetches, &feeds)?.to_string();
+    session.run(fetches, &feeds)?;
+    Ok((session.run(fetches, &feeds)?, report))
+}
+
+#[test]
+fn a_regression_reads_its_data_once() -> Result<()> {
+    for (rows, columns) in [(1025, 300), (5000, 64), (10_240, 30), (300_000, 1)] {
+        let (want, _) = regression(rows, columns, Passes::NONE, 1)?;
+        for threads in [1, 2, 3] {
+            let (got, report) = regression(rows, columns, Passes::ALL, threads)?;
+            assert_eq!(got, want, "{rows} rows of {columns}, {threads} threads");
+            assert!(report.contains("rows of matmul, loop of"), "{report}");
+        }
+        let (got, report) = regression(rows, columns, Passes { stream: false, ..Passes::ALL }, 1)?;
+        assert_eq!(got, want, "{rows} rows of {columns}, not streamed");
+        assert!(!report.contains("rows of"), "{report}");
+    }
+    // A small matrix stays in the cache.
+    assert!(!regression(100, 100, Passes::ALL, 1)?.1.contains("rows of"));
     Ok(())
 }

@@ -122,8 +122,23 @@ impl<T: Scalar> MapLoop<T> {
         self.len.div_ceil(BLOCK)
     }
 
-    /// Runs the loop over these elements, which begin with a block; `outputs` have their memory
-    /// only, `sums` an element for each sum of each of their blocks.
+    /// Of input `i`, what [`MapLoop::run`] wants for these elements.
+    ///
+    /// # Panics
+    /// An input that does not fit the loop.
+    #[inline]
+    pub(crate) fn cut<'a>(&self, i: usize, input: &'a [T], range: &Range<usize>) -> &'a [T] {
+        match self.inputs[i] {
+            Access::Dense => {
+                assert_eq!(input.len(), self.len, "dense input");
+                &input[range.clone()]
+            }
+            _ => input,
+        }
+    }
+
+    /// Runs the loop over these elements, which begin with a block. `outputs` and dense inputs
+    /// have their memory only, `sums` an element for each sum of each of their blocks.
     ///
     /// # Panics
     /// Slices that do not fit the loop: a fault of the planner.
@@ -150,7 +165,7 @@ impl<T: Scalar> MapLoop<T> {
         let mut copy = 0;
         for (access, x) in self.inputs.iter().zip(inputs) {
             match access {
-                Access::Dense => assert_eq!(x.len(), self.len, "dense input"),
+                Access::Dense => assert_eq!(x.len(), range.len(), "dense input"),
                 Access::Splat => copies[copy..][..range.len().min(BLOCK)].fill(x[0]),
                 Access::Strided { .. } => {}
             }
@@ -170,7 +185,7 @@ impl<T: Scalar> MapLoop<T> {
             let mut copy = 0;
             for ((block, access), x) in blocks.iter_mut().zip(&self.inputs).zip(inputs) {
                 if *access == Access::Dense {
-                    *block = &x[range.start + start..][..n];
+                    *block = &x[start..start + n];
                 } else {
                     *block = &copies[copy..copy + n];
                     copy += BLOCK;
@@ -369,7 +384,8 @@ mod tests {
                     let outputs = &mut [&mut y[part.clone()], &mut z[part.clone()]];
                     let blocks = part.start.div_ceil(BLOCK)..part.end.div_ceil(BLOCK);
                     let sums = &mut sums[blocks];
-                    program.run(part, &[&x, &bias, &s], outputs, sums, &mut scratch);
+                    let inputs = [program.cut(0, &x, &part), &bias, &s];
+                    program.run(part, &inputs, outputs, sums, &mut scratch);
                 }
                 // Small multiples of a half: every order gives the exact sum.
                 let want: f64 = (0..n).map(|i| x[i] + bias[i / rows]).sum();

@@ -19,6 +19,18 @@ pub(super) enum Item {
     One(ValueId),
     /// Elementwise values of one shape in one loop, in order, each perhaps followed by its sum.
     Loop(Vec<ValueId>),
+    /// A product X·w, the loop that reads it, and the product Xᵀ·r of what the loop makes.
+    Rows { forward: ValueId, members: Vec<ValueId>, backward: ValueId },
+}
+
+impl Item {
+    /// The values of its loop.
+    pub(super) fn members(&self) -> Option<&[ValueId]> {
+        match self {
+            Item::One(_) => None,
+            Item::Loop(members) | Item::Rows { members, .. } => Some(members),
+        }
+    }
 }
 
 /// The instructions in the order they run.
@@ -71,6 +83,7 @@ fn join_sums<T: Scalar>(program: &Program<T>, items: Vec<Item>) -> Vec<Item> {
                 loop_of.extend(members.iter().map(|&m| (m, out.len())));
                 out.push(Item::Loop(members));
             }
+            Item::Rows { .. } => out.push(item),
         }
     }
     out

@@ -1,7 +1,7 @@
 //! Where every value lives: one arena, shared by values whose lives do not overlap. Gradients of
 //! an optimizer step are computed in place in one flat block, in the order of the parameters.
 
-use super::fuse::{self, Item};
+use super::fuse::{self, Compiled, Item};
 use super::program::{Def, EffectValue, Fetched, Program, Value, ValueId};
 use super::report::Report;
 use super::{
@@ -9,6 +9,8 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::arena::Frame;
+use crate::kernel::map::MAX_INPUTS;
+use crate::kernel::rows::RowPass;
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
 use crate::tape::op::Op;
@@ -32,18 +34,12 @@ pub(super) fn place<T: Scalar>(
 ) -> Result<Plan<T>> {
     let mut loop_of = vec![u32::MAX; program.values.len()];
     for (n, item) in (0..).zip(items) {
-        if let Item::Loop(members) = item {
-            members.iter().for_each(|&id| loop_of[id as usize] = n);
-        }
+        let members = item.members().unwrap_or_default();
+        members.iter().for_each(|&id| loop_of[id as usize] = n);
     }
     let is_read = fuse::read_outside(program, &program.used(), &loop_of);
-    let loops: Vec<_> = items
-        .iter()
-        .map(|item| match item {
-            Item::Loop(members) => Some(fuse::compile(program, members, |id| is_read[id as usize])),
-            Item::One(_) => None,
-        })
-        .collect();
+    let compiled = |members| fuse::compile(program, members, |id| is_read[id as usize]);
+    let loops: Vec<_> = items.iter().map(|item| item.members().map(compiled)).collect();
 
     // What each instruction reads and writes, and when each value is read for the last time.
     let steps: Vec<(Vec<ValueId>, Vec<ValueId>)> = items
@@ -54,7 +50,12 @@ pub(super) fn place<T: Scalar>(
             (Item::Loop(_), Some(c)) => {
                 (c.inputs.clone(), [c.outputs.as_slice(), &c.sums].concat())
             }
-            (Item::Loop(_), None) => (vec![], vec![]),
+            (Item::Rows { forward, backward, .. }, Some(c)) => {
+                let factors = &program.value(*forward).inputs;
+                let own = [*backward, *forward];
+                ([factors, c.inputs.as_slice()].concat(), [&own, &*c.outputs, &c.sums].concat())
+            }
+            (_, None) => (vec![], vec![]),
         })
         .collect();
     let mut last_read = vec![0usize; program.values.len()];
@@ -90,7 +91,12 @@ pub(super) fn place<T: Scalar>(
                 frees.entry(last_read[id as usize].max(at)).or_default().push((value.dtype, piece));
             }
         }
-        let inputs = reads.iter().map(|&id| placer.operand(id)).collect::<Result<Vec<_>>>()?;
+        let mut inputs = reads.iter().map(|&id| placer.operand(id)).collect::<Result<Vec<_>>>()?;
+        if let Item::Rows { forward, .. } = item {
+            // What it writes itself, block by block, it does not read beforehand.
+            let own = reads.iter().map(|&id| program.root(id) == *forward);
+            inputs.iter_mut().zip(own).filter(|i| i.1).for_each(|i| i.0.place = Place::Nothing);
+        }
         let outputs = writes.iter().map(|&id| placer.operand(id)).collect::<Result<Vec<_>>>()?;
         let shapes: Vec<_> = inputs.iter().map(|o| o.shape).collect();
         let (code, wanted, sums, source) = match (item, code) {
@@ -104,7 +110,14 @@ pub(super) fn place<T: Scalar>(
                 let scratch = op.primitive().scratch(&shapes);
                 (Code::of(op, &shapes), scratch, 0, program.value(*id).source)
             }
-            (Item::Loop(_), None) => continue,
+            (Item::Rows { forward, backward, .. }, Some(c)) => {
+                let pass = rows(program, *forward, *backward, c).ok_or_else(no_chain)?;
+                let scratch = pass.scratch();
+                let sums = pass.map.n_sums * pass.map.n_blocks();
+                let sums = sums + pass.n_blocks() * pass.backward.units();
+                (Code::Rows(Box::new(pass)), scratch, sums, program.value(*backward).source)
+            }
+            (_, None) => continue,
         };
         let shared = match outputs.first() {
             Some(y) => share::shared(&code, &shapes, y, threads),
@@ -177,11 +190,39 @@ pub(super) fn place<T: Scalar>(
 impl<T: Scalar> Code<T> {
     fn of(op: &Op<T>, x: &[Shape]) -> Code<T> {
         match op {
-            Op::MatMul(op) => Code::Product(op.product(&x[0], &x[1])),
-            Op::FoldedMatMul(op) => Code::Product(op.product(&x[0], &x[1])),
+            Op::MatMul(op) => Code::Product(Box::new(op.product(&x[0], &x[1]))),
+            Op::FoldedMatMul(op) => Code::Product(Box::new(op.product(&x[0], &x[1]))),
             op => Code::Op(op.clone()),
         }
     }
+}
+
+/// The pass over rows that these two products and the loop between them make.
+fn rows<T: Scalar>(
+    program: &Program<T>,
+    forward: ValueId,
+    backward: ValueId,
+    between: Compiled<T>,
+) -> Option<RowPass<T>> {
+    let product = |id: ValueId| match &program.value(id).def {
+        Def::Op(Op::MatMul(op)) => {
+            let [a, b] = program.value(id).inputs[..] else { return None };
+            Some(op.product(&program.value(a).shape, &program.value(b).shape))
+        }
+        _ => None,
+    };
+    let mut reads_y = [false; MAX_INPUTS];
+    for (reads, &input) in reads_y.iter_mut().zip(&between.inputs) {
+        *reads = program.root(input) == forward;
+    }
+    let r = program.root(program.value(backward).inputs[1]);
+    let r = between.outputs.iter().position(|&output| output == r)?;
+    let (forward, backward) = (product(forward)?, product(backward)?);
+    Some(RowPass { forward, map: between.code, backward, reads_y, r })
+}
+
+fn no_chain() -> Error {
+    Error::new(ErrorKind::Tape, "expected a product, a loop that reads it, and their product")
 }
 
 impl Operand {
@@ -320,7 +361,8 @@ impl<'p, T: Scalar> Placer<'p, T> {
                     for ((_, gradient), range) in pairs.iter().zip(&ranges) {
                         let from = self.operand(*gradient)?;
                         if from.place != Place::Arena(at) {
-                            let frame = Frame::new(vec![at..at + from.len], vec![from.piece(DType::Float)]);
+                            let (to, piece) = (at..at + from.len, from.piece(DType::Float));
+                            let frame = Frame::new([to].into(), [piece].into());
                             copies.push((from, frame));
                         }
                         at += range.len();

@@ -44,8 +44,7 @@ pub struct Passes {
 
 impl Passes {
     /// All of them.
-    pub const ALL: Passes =
-        Passes { simplify: true, fuse: true, share_memory: true, stream: true };
+    pub const ALL: Passes = Passes { simplify: true, fuse: true, share_memory: true, stream: true };
     /// Only what a plan cannot do without: pruning.
     pub const NONE: Passes =
         Passes { simplify: false, fuse: false, share_memory: false, stream: false };

@@ -52,6 +52,11 @@ impl Report {
             let name = match &step.code {
                 Code::Op(op) => op.primitive().name().to_string(),
                 Code::Product(_) => "matmul".to_string(),
+                Code::Rows(pass) => {
+                    report.loops += 1;
+                    report.elementwise_ops += pass.map.code.len();
+                    format!("rows of matmul, loop of {} ops, matmul", pass.map.code.len())
+                }
                 Code::Map(code) => {
                     report.loops += 1;
                     report.elementwise_ops += code.code.len();

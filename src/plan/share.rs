@@ -25,6 +25,7 @@ pub(super) fn shared<T: Scalar>(
             let work = code.len.saturating_mul(code.code.len());
             (code.len.div_ceil(BLOCK), work / ELEMENTWISE)
         }
+        Code::Rows(pass) => (pass.n_blocks(), pass.forward.flops() / ELEMENTWISE),
         Code::Product(product) => (product.units(), product.flops() / PRODUCT),
         Code::Op(op) => {
             let (op, n) = (op.primitive(), output.shape.len());

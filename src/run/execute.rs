@@ -5,6 +5,7 @@ use super::variables::Variables;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::arena::Arena;
 use crate::kernel::map::{BLOCK, MAX_INPUTS, MAX_OUTPUTS, total};
+use crate::kernel::rows::{RowPass, Rows};
 use crate::kernel::team::{Pieces, Team, part, part_of};
 use crate::kernel::update::all_finite;
 use crate::plan::{Code, EffectStep, FetchFrom, Instruction, Operand, Place, Plan, Shared};
@@ -297,12 +298,55 @@ fn instruction<T: Scalar>(
                 team.run(parts, &|i| {
                     let mut outputs = outputs.each_ref().map(|y| y.take(i));
                     let (range, sums) = (part_of(code.len, BLOCK, parts, i), sums.take(i));
-                    let outputs = &mut outputs[..code.n_outputs];
+                    let mut cut: [&[T]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+                    for (i, (cut, x)) in cut.iter_mut().zip(inputs).enumerate() {
+                        *cut = code.cut(i, x, &range);
+                    }
+                    let (inputs, outputs) = (&cut[..inputs.len()], &mut outputs[..code.n_outputs]);
                     code.run(range, inputs, outputs, sums, scratch.take(i));
                 });
             }
             for i in 0..code.n_sums {
                 writes.take()[0] = total(sums, code.n_sums, i);
+            }
+            Ok(())
+        }
+        Code::Rows(pass) => {
+            let mut inputs: [&[T]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+            let n = step.inputs.len() - 2;
+            for (i, x) in inputs[..n].iter_mut().enumerate().filter(|(i, _)| !pass.reads_y[*i]) {
+                *x = input(i + 2);
+            }
+            let (g, y, map) = (writes.take(), writes.take(), &pass.map);
+            let mut outputs: [&mut [T]; MAX_OUTPUTS] = Default::default();
+            outputs[..map.n_outputs].iter_mut().for_each(|y| *y = writes.take());
+            let (sums, partial) = sums.split_at_mut(map.n_sums * map.n_blocks());
+            let (rows, scratch_unit) = (RowPass::<T>::ROWS, unit_of(scratch, parts));
+            let (x, w) = (input(0), input(1));
+            let block_sums = rows / BLOCK * map.n_sums;
+            {
+                let y = Pieces::new(y, rows, parts);
+                let outputs = outputs.map(|y| Pieces::new(y, rows, parts));
+                let sums = Pieces::new(&mut *sums, block_sums.max(1), parts);
+                let partial = Pieces::new(&mut *partial, g.len(), parts);
+                let scratch = Pieces::new(scratch, scratch_unit, parts);
+                team.run(parts, &|i| {
+                    pass.run(Rows {
+                        blocks: part(units, parts, i),
+                        x,
+                        w,
+                        inputs: &inputs[..n],
+                        y: y.take(i),
+                        outputs: outputs.each_ref().map(|y| y.take(i)),
+                        sums: sums.take(i),
+                        partial: partial.take(i),
+                        scratch: scratch.take(i),
+                    });
+                });
+            }
+            pass.finish(partial, g);
+            for i in 0..map.n_sums {
+                writes.take()[0] = total(sums, map.n_sums, i);
             }
             Ok(())
         }

@@ -149,8 +149,8 @@ const DOTS_K: usize = 32;
 const DOTS_NARROW: usize = 32;
 /// Up to this many rows or columns an operand is packed to make dot products possible.
 const DOTS_PACKED: usize = 4;
-/// Terms of a dot product summed at a time: some ten vectors of these stay in L2.
-const DOTS_KC: usize = 4096;
+/// Terms of a dot product summed at a time: some ten vectors of these stay in L1.
+pub(crate) const DOTS_KC: usize = 1024;
 
 impl Path {
     fn choose<T>(a: &MatRef<T>, b: &MatRef<T>) -> Path {
@@ -328,16 +328,15 @@ fn dots<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch:
     let kernels = Kernels::<T>::get();
     let (rows, cols) = kernels.dots_extents();
     let (rows, cols) = (even(m, rows, 1), even(n, cols, 1));
-    let kc = even(k, DOTS_KC, 1);
     let mut out = DotBlock::default();
-    for p in (0..k).step_by(kc) {
+    for p in (0..k).step_by(DOTS_KC) {
         let add = add || p > 0;
         for i in (0..m).step_by(rows) {
             for j in (0..n).step_by(cols) {
                 let block = Dots {
                     rows: rows.min(m - i),
                     cols: cols.min(n - j),
-                    k: kc.min(k - p),
+                    k: DOTS_KC.min(k - p),
                     a: a.from(i, p),
                     a_step: a.row_stride,
                     b: b.from(p, j),

@@ -1,6 +1,6 @@
 //! A product whose extents and strides are known: what is left for each run is the numbers.
 
-use super::{BatchAxis, MatMut, MatRef, gemm_batched, gemm_batched_scratch};
+use super::{BatchAxis, MatMut, MatRef, gemm, gemm_batched, gemm_batched_scratch};
 use crate::{MAX_RANK, Scalar};
 use std::ops::Range;
 
@@ -90,5 +90,22 @@ impl Product {
         let Matrix { row_stride, col_stride, .. } = self.c;
         let c = MatMut { data: c, rows: a.rows, cols: b.cols, row_stride, col_stride };
         gemm_batched(self.axes(), a, b, c, scratch);
+    }
+
+    /// The part of a column C that these terms of its sums are: columns of A, rows of B, whose
+    /// memory alone is `b`. No batch axes.
+    pub(crate) fn run_terms<T: Scalar>(
+        &self,
+        a: &[T],
+        b: &[T],
+        c: &mut [T],
+        terms: Range<usize>,
+        scratch: &mut [T],
+    ) {
+        assert!(self.n_axes == 0 && self.c.cols == 1, "terms of more than a column");
+        let b = MatRef { rows: terms.len(), ..self.b.of(b) };
+        let a = self.a.of(a).columns(terms);
+        let Matrix { rows, cols, row_stride, col_stride } = self.c;
+        gemm(a, b, MatMut { data: c, rows, cols, row_stride, col_stride }, false, scratch);
     }
 }
