@@ -495,7 +495,7 @@ fn a_class_that_is_not_there_is_an_error_of_the_run() {
     for (fetch, op) in [
         (cross, "softmax_cross_entropy"),
         (hinge, "gather"),
-        (slopes[0], "gather_add"),
+        (slopes[0], "softmax_residual"),
         (slopes[1], "gather"),
     ] {
         let e = session.run(fetch, &[labels.feed(&classes)]).unwrap_err();

@@ -219,7 +219,7 @@ proptest! {
             values.iter().flat_map(|t| t.as_slice()).map(|x| x.to_bits()).collect()
         };
         let want = bits(&Session::new(&tape).unwrap().interpret(&fetches[..], &feeds).unwrap());
-        for set in 0..8 {
+        for set in 0..16 {
             let on = |bit: u8| set >> bit & 1 == 1;
             let passes = Passes { simplify: on(0), fuse: on(1), share_memory: on(2), stream: on(3) };
             let mut session = Session::new(&tape).unwrap().with_passes(passes);
