@@ -149,8 +149,9 @@ const DOTS_K: usize = 32;
 const DOTS_NARROW: usize = 32;
 /// Up to this many rows or columns an operand is packed to make dot products possible.
 const DOTS_PACKED: usize = 4;
-/// Terms of a dot product summed at a time: some ten vectors of these stay in L1.
-pub(crate) const DOTS_KC: usize = 1024;
+/// Terms of a dot product summed at a time: some ten vectors of these stay in L2, and reading so
+/// many in order is about as fast as reading all.
+pub(crate) const DOTS_KC: usize = 4096;
 
 impl Path {
     fn choose<T>(a: &MatRef<T>, b: &MatRef<T>) -> Path {
