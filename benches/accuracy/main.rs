@@ -1,6 +1,7 @@
 //! The worst error of each elementary function in units in the last place: f32 over all inputs
 //! (pairs: random) against std's f64, f64 over random inputs against `pair.rs`. Minutes each.
-//! `cargo bench --bench accuracy [filter] [--samples 1e8]`; GRADTAPE_CPU=portable has other bits.
+//! `cargo bench --bench accuracy [filter] [--samples 1e8] [--step 1]`, where a step of n takes
+//! every n-th f32 only; GRADTAPE_CPU=portable has other bits.
 
 mod pair;
 
@@ -73,9 +74,9 @@ macro_rules! functions {
                 }
             }
         )*
-        fn run(filter: &str, samples: u64) {
-            $(if $name::NAME.contains(filter) {
-                let [single, double] = [single($name, samples), double($name, samples)];
+        fn run(filter: &str, samples: u64, step: u64) {
+            $(if filter.is_empty() || $name::NAME == filter {
+                let [single, double] = [single($name, samples, step), double($name, samples)];
                 println!("{:<10} {single}   {double}", $name::NAME);
             })*
         }
@@ -112,11 +113,15 @@ functions! {
 }
 
 fn main() {
-    let mut args = std::env::args().skip(1).filter(|a| a != "--bench").peekable();
-    let filter = args.next_if(|a| !a.starts_with("--")).unwrap_or_default();
-    let samples = args.find_map(|a| a.parse::<f64>().ok()).unwrap_or(1e8) as u64;
-    println!("{:<10} worst error in ulp and its place: f32, then f64 of {samples:.0e}", "");
-    run(&filter, samples);
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let option = |name: &str, default: f64| {
+        let value = args.iter().skip_while(|a| *a != name).nth(1);
+        value.and_then(|v| v.parse().ok()).unwrap_or(default) as u64
+    };
+    let (samples, step) = (option("--samples", 1e8), option("--step", 1.0));
+    let filter = args.first().filter(|a| !a.starts_with("--"));
+    println!("worst error in ulp, and where: f32, every {step}; f64, {samples} samples");
+    run(filter.map_or("", |f| f), samples, step);
 }
 
 /// The largest error, and where.
@@ -126,8 +131,8 @@ struct Worst(f64, f64, f64);
 impl std::fmt::Display for Worst {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Worst(ulp, a, b) = *self;
-        let place = if b == 0.0 { format!("{a:e}") } else { format!("{a:e}, {b:e}") };
-        write!(f, "{ulp:.3} at {place:<24}")
+        let place = if b == 0.0 { format!("{a:?}") } else { format!("{a:?}, {b:?}") };
+        write!(f, "{ulp:.3} at {place:<26}")
     }
 }
 
@@ -148,8 +153,8 @@ fn scan(blocks: u64, block: impl Fn(u64, &mut Worst) + Sync) -> Worst {
     })
 }
 
-fn single<F: Function>(f: F, samples: u64) -> Worst {
-    let inputs = if F::PAIRS { samples } else { 1 << 32 };
+fn single<F: Function>(f: F, samples: u64, step: u64) -> Worst {
+    let inputs = if F::PAIRS { samples } else { (1 << 32) / step };
     scan(inputs.div_ceil(BLOCK), |i, worst| {
         let [mut a, mut b, mut y] = [[0f32; BLOCK as usize]; 3];
         for (j, (a, b)) in a.iter_mut().zip(&mut b).enumerate() {
@@ -159,7 +164,7 @@ fn single<F: Function>(f: F, samples: u64) -> Worst {
                     let (a, b) = sample::<F>(n);
                     (a as f32, b as f32)
                 }
-                false => (f32::from_bits(n as u32), 0.0),
+                false => (f32::from_bits((n * step) as u32), 0.0),
             };
         }
         each(f, &a, &b, &mut y);

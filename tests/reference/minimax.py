@@ -41,8 +41,12 @@ def cos_tail(x):
     return (mp.cos(x) - 1 + x**2 / 2) / x**4 if x > TINY else mpf(1) / 24
 
 
+def sinh_tail(x):
+    return (mp.sinh(x) / x - 1) / x**2 if x > TINY else mpf(1) / 6
+
+
 def erf_head(x):
-    return mp.erf(x) / x if x > TINY else 2 / mp.sqrt(mp.pi)
+    return mp.erf(x) / x - 1 if x > TINY else 2 / mp.sqrt(mp.pi) - 1
 
 
 def erfcx(x):
@@ -68,7 +72,9 @@ POLYNOMIALS = {
     "SIN: (sin(x) / x - 1) / x^2 of x^2": (even(sin_tail), 0, QUARTER_PI**2, lambda z: z, 3, 6),
     "COS: (cos(x) - 1 + x^2 / 2) / x^4 of x^2": (
         even(cos_tail), 0, QUARTER_PI**2, lambda z: z * z, 3, 6),
-    "ERF: erf(x) / x of x^2": (even(erf_head), 0, 1, lambda z: 1 / even(erf_head)(z), 7, 12),
+    "SINH: (sinh(x) / x - 1) / x^2 of x^2": (even(sinh_tail), 0, 1, lambda z: z, 3, 7),
+    "ERF: erf(x) / x - 1 of x^2": (
+        even(erf_head), 0, 1, lambda z: 1 / (1 + even(erf_head)(z)), 7, 12),
     "ERFCX: e^(x^2) erfc(x) of x - 2, 1 <= x <= 4": (
         lambda u: erfcx(u + 2), -1, 2, lambda u: mp.exp(-((u + 2) ** 2)), 9, None),
     "ERFCX: e^(x^2) erfc(x) of x - 2, 1 <= x <= 6": (

@@ -42,35 +42,38 @@ fn atan_of_ratio<L: Level, T: Elementary>(a: T, b: T) -> T {
     let t = above / below;
     let z = t * t;
     let [quarter, low] = T::QUARTER_PI;
-    j * quarter + (t + L::mul_add(t * z, polynomial::<L, T>(T::ATAN, z), j * low))
+    let sum = L::mul_add(j, quarter, t);
+    let rounding = (j * quarter - sum) + t;
+    sum + L::mul_add(t * z, polynomial::<L, T>(T::ATAN, z), L::mul_add(j, low, rounding))
 }
 
 #[inline(always)]
 pub(super) fn asin<L: Level, T: Elementary>(x: T) -> T {
-    let (near, y) = asin_near::<L, T>(x);
+    let (near, root, rest) = asin_parts::<L, T>(x);
     let [quarter, low] = T::QUARTER_PI;
-    // π/2 − 2y in an order whose first difference is exact.
-    let far = quarter - ((T::lit(2.0) * y - quarter) - T::lit(2.0) * low);
-    (if near { y } else { far }).copysign(x)
+    let two = T::lit(2.0);
+    // π/2 − 2(root + rest), where the first difference is exact.
+    let far = quarter - ((two * root - quarter) + two * (rest - low));
+    (if near { root + rest } else { far }).copysign(x)
 }
 
 #[inline(always)]
 pub(super) fn acos<L: Level, T: Elementary>(x: T) -> T {
-    let (near, y) = asin_near::<L, T>(x);
+    let (near, root, rest) = asin_parts::<L, T>(x);
     let [half, low] = T::QUARTER_PI.map(|quarter| T::lit(2.0) * quarter);
-    let twice = y + y;
-    let left = (half + half) - (twice - (low + low));
-    let far = if x > T::lit(0.0) { twice } else { left };
+    let y = root + rest;
+    let left = (half + half) - ((y + y) - (low + low));
+    let far = if x > T::lit(0.0) { y + y } else { left };
     if near { half - (y.copysign(x) - low) } else { far }
 }
 
-/// arcsin |x| where |x| < ½, else arcsin √((1 − |x|)/2), and which of them; NaN for |x| > 1.
+/// Whether |x| < ½; r = |x| if so, else r = √((1 − |x|)/2), NaN for |x| > 1; and arcsin r − r.
 #[inline(always)]
-fn asin_near<L: Level, T: Elementary>(x: T) -> (bool, T) {
+fn asin_parts<L: Level, T: Elementary>(x: T) -> (bool, T, T) {
     let a = x.abs();
     let near = a < T::lit(0.5);
     let half = (T::lit(1.0) - a) * T::lit(0.5);
     let root = if near { a } else { half.sqrt() };
     let z = if near { a * a } else { half };
-    (near, L::mul_add(root * z, polynomial::<L, T>(T::ASIN, z), root))
+    (near, root, root * z * polynomial::<L, T>(T::ASIN, z))
 }

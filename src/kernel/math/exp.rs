@@ -23,19 +23,31 @@ pub(super) fn expm1<L: Level, T: Elementary>(x: T) -> T {
 
 /// (eˣ − 1)/4 for x up to `EXP_MAX`, which does not overflow; of full accuracy for |x| ≥ `tiny`.
 #[inline(always)]
-pub(super) fn quarter_expm1<L: Level, T: Elementary>(x: T) -> T {
+fn quarter_expm1<L: Level, T: Elementary>(x: T) -> T {
+    let [high, low] = quarter_expm1_pair::<L, T>(x);
+    high + low
+}
+
+/// The same as a number and a small rest.
+#[inline(always)]
+pub(super) fn quarter_expm1_pair<L: Level, T: Elementary>(x: T) -> [T; 2] {
     // Far below this it is −1/4, and the power of two would underflow.
     let lowest = T::lit(-80.0);
-    let x = if x < lowest { lowest } else { x };
+    let (s, r, rest) = exp_parts::<L, T>(if x < lowest { lowest } else { x });
+    // The large terms first: their sum is often exact.
+    [s * r + (s - T::lit(0.25)), s * rest]
+}
+
+/// 2ⁿ/4, r and eʳ − 1 − r of x = n·ln 2 + r. The power must be a normal number.
+#[inline(always)]
+pub(super) fn exp_parts<L: Level, T: Elementary>(x: T) -> (T, T, T) {
     let (k, n) = (x * T::lit(std::f64::consts::LOG2_E)).nearest();
     let high = L::mul_add(-k, T::LN_2[0], x);
     let low = k * T::LN_2[1];
     let r = high - low;
     let rounding = (high - r) - low;
     let rest = L::mul_add(r * r, polynomial::<L, T>(T::EXP, r), rounding);
-    // 2ⁿ(1 + r + rest) − 1, the large terms first: their sum is often exact.
-    let s = T::quarter_power(n);
-    (s * r + (s - T::lit(0.25))) + s * rest
+    (T::quarter_power(n), r, rest)
 }
 
 #[inline(always)]

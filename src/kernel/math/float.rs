@@ -15,19 +15,20 @@ pub(crate) trait Elementary: Scalar {
     const EXP_MIN: Self;
     /// ln 2: a head whose product with any exponent is exact, and the rest.
     const LN_2: [Self; 2];
-    /// π/2: heads whose products with [`Elementary::TURNS`] quarter turns are exact, and the rest.
+    /// π/2: heads whose products with the quarter turns in `MODERATE` are exact, and the rest.
     const HALF_PI: &'static [Self];
-    /// The largest |x| that is reduced by those: [`Elementary::TURNS`] · π/2.
+    /// The largest |x| that is reduced by `HALF_PI`.
     const MODERATE: Self;
     /// π/4 and the error of that.
     const QUARTER_PI: [Self; 2];
-    /// erf is 1 from here on, and `ERFCX` ends.
+    /// Here erf rounds to 1, and `ERFCX` ends.
     const ERF_MAX: Self;
 
     const EXP: &'static [Self];
     const LOG: &'static [Self];
     const SIN: &'static [Self];
     const COS: &'static [Self];
+    const SINH: &'static [Self];
     const ERF: &'static [Self];
     const ERFCX: &'static [Self];
     const ATAN: &'static [Self];
@@ -111,8 +112,8 @@ impl Elementary for f32 {
     const EXP_MIN: f32 = -104.0;
     const LN_2: [f32; 2] = [0.693_145_75, 1.428_606_8e-6];
     const HALF_PI: &'static [f32] =
-        &[1.5703125, 0.0004837513, 7.5495336e-08, 2.563283e-12, 6.123234e-17];
-    const MODERATE: f32 = 12_867.0;
+        &[1.5703125, 0.0004837513, 7.5495336e-08, 2.563344e-12];
+    const MODERATE: f32 = 6_433.0;
     const QUARTER_PI: [f32; 2] = [std::f32::consts::FRAC_PI_4, -2.1855694e-08];
     const ERF_MAX: f32 = 4.0;
 
@@ -138,8 +139,13 @@ impl Elementary for f32 {
         -0.0013887367,
         2.4438366e-05,
     ];
+    const SINH: &'static [Self] = &[
+        0.16666718,
+        0.008330212,
+        0.0002037739,
+    ];
     const ERF: &'static [Self] = &[
-        1.1283791,
+        0.12837917,
         -0.37612626,
         0.112835854,
         -0.026853811,
@@ -236,8 +242,17 @@ impl Elementary for f64 {
         2.0875723264407054e-09,
         -1.1359647299908761e-11,
     ];
+    const SINH: &'static [Self] = &[
+        0.16666666666666669,
+        0.008333333333333139,
+        0.0001984126984143768,
+        2.755731915533744e-06,
+        2.5052123398465796e-08,
+        1.605724034703374e-10,
+        7.759312078890281e-13,
+    ];
     const ERF: &'static [Self] = &[
-        1.1283791670955126,
+        0.12837916709551256,
         -0.3761263890318352,
         0.11283791670944185,
         -0.02686617064311148,

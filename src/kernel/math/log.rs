@@ -20,7 +20,9 @@ pub(super) fn log1p<L: Level, T: Elementary>(x: T) -> T {
     let s = f / (T::lit(2.0) + f);
     // rounding/sum, a small correction, for which 1/(1 + f) = (1 − s)/(1 + s) to 1 % is enough.
     let reciprocal = one - (s + s) * (one - s);
-    let y = combine::<L, T>(k, f, s, rounding * inverse * reciprocal);
+    // A large sum is x itself, and 2⁻ᵏ might not be a normal number.
+    let c = if x > T::lit(1e30) { T::lit(0.0) } else { rounding * inverse * reciprocal };
+    let y = combine::<L, T>(k, f, s, c);
     if x.abs() < tiny() { x } else { special(x, -one, y) }
 }
 

@@ -72,6 +72,7 @@ fn log_pair<L: Level>(a: f64) -> [f64; 2] {
     let high = k * f64::LN_2[0];
     let sum = high + m;
     let low = (high - sum) + m + (m_low + k * f64::LN_2[1]);
+    let (sum, low) = (sum + low, (sum - (sum + low)) + low);
     let sum = if a < f64::INFINITY { sum } else { a };
     [if a > 0.0 { sum } else { f64::NEG_INFINITY }, low]
 }
