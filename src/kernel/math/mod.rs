@@ -8,8 +8,6 @@ mod float;
 mod hyperbolic;
 mod log;
 mod pow;
-#[cfg(test)]
-mod tests;
 mod trig;
 
 use crate::kernel::cpu::Level;

@@ -24,8 +24,10 @@ pub(super) fn double<L: Level>(a: f64, b: f64) -> f64 {
     let high = L::mul_add(-k, f64::LN_2[0], y);
     let low = k * f64::LN_2[1];
     let r = high - low;
-    let rounding = (high - r) - low + error;
+    let rounding = (high - r) - low;
     let rest = L::mul_add(r * r, polynomial::<L, f64>(f64::EXP, r), rounding);
+    // e^(r + error) − 1 = eʳ − 1 + error·eʳ
+    let rest = L::mul_add(error, 1.0 + (r + rest), rest);
     let [p, q] = f64::two_powers(n);
     special(a, b, (1.0 + (r + rest)) * p * q)
 }

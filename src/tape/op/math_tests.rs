@@ -30,13 +30,10 @@ fn ulps<T: Scalar>(y: T, want: f64, rest: f64) -> f64 {
     let unit = |exponent: i32| 2f64.powi(exponent - digits);
     let size = want.abs().clamp(2f64.powi(least), 2f64.powi(top));
     let exponent = (size.to_bits() >> 52) as i32 - 1023;
-    let y = match y.is_finite() {
-        true => y.to_f64(),
-        false if want.is_infinite() => return if y.to_f64() == want { 0.0 } else { f64::INFINITY },
-        false => y.to_f64().signum() * 2f64.powi(top) * 2.0,
-    };
-    if want.is_infinite() {
-        return if y == want { 0.0 } else { f64::INFINITY };
+    let bounded = |x: f64| x.clamp(-2.0 * 2f64.powi(top), 2.0 * 2f64.powi(top));
+    let (y, want) = (bounded(y.to_f64()), bounded(want));
+    if y == want {
+        return rest.abs() / unit(exponent);
     }
     ((y - want) - rest).abs() / unit(exponent)
 }
