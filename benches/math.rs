@@ -78,7 +78,13 @@ fn main() {
     run::<f64>(&filter);
 }
 
-fn compare<T: Scalar>(name: &str, low: f64, high: f64, ours: impl Pair<T>, std: impl Fn(T, T) -> T) {
+fn compare<T: Scalar>(
+    name: &str,
+    low: f64,
+    high: f64,
+    ours: impl Pair<T>,
+    std: impl Fn(T, T) -> T,
+) {
     const N: usize = 1024;
     let number = |i: usize| T::lit(low + (high - low) * (i as f64 * 0.618_033_988).fract());
     let a: Vec<T> = (0..N).map(number).collect();

@@ -320,7 +320,8 @@ impl<'p, T: Scalar> Placer<'p, T> {
                     for ((_, gradient), range) in pairs.iter().zip(&ranges) {
                         let from = self.operand(*gradient)?;
                         if from.place != Place::Arena(at) {
-                            let frame = Frame::new(vec![at..at + from.len], vec![from.piece(DType::Float)]);
+                            let frame =
+                                Frame::new(vec![at..at + from.len], vec![from.piece(DType::Float)]);
                             copies.push((from, frame));
                         }
                         at += range.len();

@@ -1,5 +1,6 @@
 //! f32 and f64 as the functions of this folder see them: bit patterns, and the coefficients that
 //! `tests/reference/minimax.py` prints.
+#![allow(clippy::excessive_precision, clippy::unreadable_literal)] // as the script prints them
 
 use crate::Scalar;
 use crate::kernel::cpu::Level;
@@ -111,39 +112,16 @@ impl Elementary for f32 {
     const EXP_MAX: f32 = 89.0;
     const EXP_MIN: f32 = -104.0;
     const LN_2: [f32; 2] = [0.693_145_75, 1.428_606_8e-6];
-    const HALF_PI: &'static [f32] =
-        &[1.5703125, 0.0004837513, 7.5495336e-08, 2.563344e-12];
+    const HALF_PI: &'static [f32] = &[1.5703125, 0.0004837513, 7.5495336e-08, 2.563344e-12];
     const MODERATE: f32 = 6_433.0;
     const QUARTER_PI: [f32; 2] = [std::f32::consts::FRAC_PI_4, -2.1855694e-08];
     const ERF_MAX: f32 = 4.0;
 
-    const EXP: &'static [Self] = &[
-        0.5,
-        0.16666542,
-        0.04166628,
-        0.008366644,
-        0.0013946469,
-    ];
-    const LOG: &'static [Self] = &[
-        0.66666776,
-        0.39977545,
-        0.29871684,
-    ];
-    const SIN: &'static [Self] = &[
-        -0.16666655,
-        0.008332178,
-        -0.00019517241,
-    ];
-    const COS: &'static [Self] = &[
-        0.041666646,
-        -0.0013887367,
-        2.4438366e-05,
-    ];
-    const SINH: &'static [Self] = &[
-        0.16666718,
-        0.008330212,
-        0.0002037739,
-    ];
+    const EXP: &'static [Self] = &[0.5, 0.16666542, 0.04166628, 0.008366644, 0.0013946469];
+    const LOG: &'static [Self] = &[0.66666776, 0.39977545, 0.29871684];
+    const SIN: &'static [Self] = &[-0.16666655, 0.008332178, -0.00019517241];
+    const COS: &'static [Self] = &[0.041666646, -0.0013887367, 2.4438366e-05];
+    const SINH: &'static [Self] = &[0.16666718, 0.008330212, 0.0002037739];
     const ERF: &'static [Self] = &[
         0.12837917,
         -0.37612626,
@@ -164,20 +142,8 @@ impl Elementary for f32 {
         -0.00020232229,
         0.00010683699,
     ];
-    const ATAN: &'static [Self] = &[
-        -0.33333316,
-        0.1999849,
-        -0.14243846,
-        0.10595983,
-        -0.06083412,
-    ];
-    const ASIN: &'static [Self] = &[
-        0.16666754,
-        0.07495241,
-        0.0454772,
-        0.024147151,
-        0.04221927,
-    ];
+    const ATAN: &'static [Self] = &[-0.33333316, 0.1999849, -0.14243846, 0.10595983, -0.06083412];
+    const ASIN: &'static [Self] = &[0.16666754, 0.07495241, 0.0454772, 0.024147151, 0.04221927];
 
     #[inline(always)]
     fn pow<L: Level>(self, b: f32) -> f32 {
@@ -195,12 +161,8 @@ impl Elementary for f64 {
     const EXP_MAX: f64 = 710.0;
     const EXP_MIN: f64 = -746.0;
     const LN_2: [f64; 2] = [0.693147180559663, 2.8235290563031577e-13];
-    const HALF_PI: &'static [f64] = &[
-        1.5707963267341256,
-        6.077100506303966e-11,
-        2.0222662487111665e-21,
-        8.4784276603689e-32,
-    ];
+    const HALF_PI: &'static [f64] =
+        &[1.5707963267341256, 6.077100506303966e-11, 2.0222662487111665e-21, 8.4784276603689e-32];
     const MODERATE: f64 = 1.6e6;
     const QUARTER_PI: [f64; 2] = [std::f64::consts::FRAC_PI_4, 3.061616997868383e-17];
     const ERF_MAX: f64 = 6.0;

@@ -46,7 +46,8 @@ fn reduced<L: Level, T: Elementary>(x: T) -> (T, T, bool, bool) {
     let half = T::lit(0.5) * z;
     let cos = T::lit(1.0) - half;
     let rounding = (T::lit(1.0) - cos) - half;
-    let cos = cos + L::mul_add(z * z, polynomial::<L, T>(T::COS, z), L::mul_add(-r, rest, rounding));
+    let cos =
+        cos + L::mul_add(z * z, polynomial::<L, T>(T::COS, z), L::mul_add(-r, rest, rounding));
     let (odd, negative) = T::quadrant(n);
     // −0 less 0·π/2 is 0.
     let sin = if x == T::lit(0.0) { x } else { sin };

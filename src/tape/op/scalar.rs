@@ -417,6 +417,7 @@ impl<T: Scalar> Primitive<T> for ScalarOp {
                 Loop::One(f) => f(a, y),
                 Loop::Two(f) => f(a, b, y),
                 Loop::Three(f) => f(a, b, c, y),
+                Loop::Sum => {} // of plans only
             }
         }
         Ok(())
