@@ -30,7 +30,8 @@ pub enum DType {
 /// A real number a tape can be made of: `f32` or `f64`. Sealed.
 ///
 /// Arithmetic and the elementary functions (`exp`, `ln`, `tanh`, …) come from nalgebra's
-/// [`RealField`]; this adds what that lacks.
+/// [`RealField`]; this adds what that lacks. The ops of a tape have functions of their own, see
+/// [`ScalarOp`](crate::tape::op::ScalarOp#accuracy).
 pub trait Scalar: RealField + Element + Display + std::iter::Sum + sealed::Sealed {
     /// "f32" or "f64".
     const NAME: &'static str;

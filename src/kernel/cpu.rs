@@ -1,6 +1,7 @@
 //! Which instructions this machine has, found once, and loops compiled once for each level.
 //! Knows nothing of what the loops compute.
 
+use crate::Scalar;
 use std::sync::OnceLock;
 
 /// What the loops may use, least first. `GRADTAPE_CPU=portable|avx2|avx512` lowers it.
@@ -64,24 +65,87 @@ thread_local! {
     static FORCED: std::cell::Cell<Option<Cpu>> = const { std::cell::Cell::new(None) };
 }
 
+/// How a level rounds a product and a sum: what differs between levels, and nothing else does.
+pub(crate) trait Level: Copy {
+    /// Whether [`Level::mul_add`] rounds once.
+    const FUSED: bool;
+    /// a·b + c by the fastest instructions of the level.
+    fn mul_add<T: Scalar>(a: T, b: T, c: T) -> T;
+}
+
+/// Rounds once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fused;
+
+/// Rounds twice: a fused operation would be a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unfused;
+
+/// The level of [`Cpu::Portable`].
+#[cfg(any(target_feature = "fma", target_arch = "aarch64"))]
+pub(crate) type Portable = Fused;
+/// The level of [`Cpu::Portable`].
+#[cfg(not(any(target_feature = "fma", target_arch = "aarch64")))]
+pub(crate) type Portable = Unfused;
+
+impl Level for Fused {
+    const FUSED: bool = true;
+    #[inline(always)]
+    fn mul_add<T: Scalar>(a: T, b: T, c: T) -> T {
+        a.mul_add(b, c)
+    }
+}
+
+impl Level for Unfused {
+    const FUSED: bool = false;
+    #[inline(always)]
+    fn mul_add<T: Scalar>(a: T, b: T, c: T) -> T {
+        a * b + c
+    }
+}
+
 /// `multiversion! { fn name<T: Scalar>(x: &[T]) -> T { … } }`: the same safe loop compiled for each
 /// [`Cpu`] level, and the right one called. What the body calls must be `#[inline(always)]` to
 /// be compiled with it. The bits are the same at every level: Rust neither reorders sums nor
 /// contracts products by itself.
+///
+/// With a first parameter `L: Level` the body is told its level and may use [`Level::mul_add`].
+/// Then AVX2 and AVX-512 give the same bits, and on x86-64 `Cpu::Portable` others.
 macro_rules! multiversion {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$level:ident: Level, $($gen:ident : $bound:path),+>
+     ($($arg:ident : $ty:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
+        $crate::kernel::cpu::multiversion! {
+            @ [$(#[$meta])* $vis] $name [$level: Level] [$($gen: $bound),+] [$($arg: $ty),*]
+            [$(-> $out)?] $body
+        }
+    };
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($gen:ident : $bound:path),+>)?
      ($($arg:ident : $ty:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
-        $(#[$meta])*
-        $vis fn $name $(<$($gen: $bound),+>)? ($($arg: $ty),*) $(-> $out)? {
+        $crate::kernel::cpu::multiversion! {
+            @ [$(#[$meta])* $vis] $name [] [$($($gen: $bound),+)?] [$($arg: $ty),*]
+            [$(-> $out)?] $body
+        }
+    };
+    (@ [$($head:tt)*] $name:ident [$($level:ident: Level)?] [$($gen:ident : $bound:path),*]
+     [$($arg:ident : $ty:ty),*] [$($out:tt)*] $body:block) => {
+        $($head)* fn $name<$($gen: $bound),*>($($arg: $ty),*) $($out)* {
             #[inline(always)]
-            fn body $(<$($gen: $bound),+>)? ($($arg: $ty),*) $(-> $out)? $body
+            fn body<$($level: $crate::kernel::cpu::Level,)? $($gen: $bound),*>($($arg: $ty),*)
+            $($out)* $body
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,f16c,movbe")]
-            fn avx2 $(<$($gen: $bound),+>)? ($($arg: $ty),*) $(-> $out)? { body($($arg),*) }
+            fn avx2<$($gen: $bound),*>($($arg: $ty),*) $($out)* {
+                $(type $level = $crate::kernel::cpu::Fused;)?
+                body::<$($level,)? $($gen),*>($($arg),*)
+            }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
             #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,f16c,movbe")]
-            fn avx512 $(<$($gen: $bound),+>)? ($($arg: $ty),*) $(-> $out)? { body($($arg),*) }
+            fn avx512<$($gen: $bound),*>($($arg: $ty),*) $($out)* {
+                $(type $level = $crate::kernel::cpu::Fused;)?
+                body::<$($level,)? $($gen),*>($($arg),*)
+            }
+            $(type $level = $crate::kernel::cpu::Portable;)?
             match $crate::kernel::cpu::Cpu::get() {
                 // SAFETY: the machine has the features; `Cpu::get` looked.
                 #[cfg(target_arch = "x86_64")]
@@ -89,7 +153,7 @@ macro_rules! multiversion {
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::kernel::cpu::Cpu::Avx2Fma => unsafe { avx2($($arg),*) },
-                _ => body($($arg),*),
+                _ => body::<$($level,)? $($gen),*>($($arg),*),
             }
         }
     };
@@ -99,7 +163,6 @@ pub(crate) use multiversion;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Scalar;
 
     multiversion! {
         /// Σ x·y over eight lanes.

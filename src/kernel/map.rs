@@ -1,7 +1,7 @@
 //! Fused elementwise loops: a short program over registers of a few hundred elements that stay
 //! in L1, run block by block. Knows nothing of graphs; the plan says what to load and where.
 
-use super::cpu::multiversion;
+use super::cpu::{Level, multiversion};
 use super::reduce::{sum_block, sum_blocks};
 use crate::scalar::Scalar;
 use crate::shape::MAX_RANK;
@@ -30,32 +30,68 @@ pub(crate) enum Loop<T> {
     Sum,
 }
 
+/// A function of N numbers, straight-line code that is compiled for each level.
+pub(crate) trait Function<const N: usize, T>: Copy {
+    fn at<L: Level>(self, x: [T; N]) -> T;
+}
+
+impl<T, F: Fn(T) -> T + Copy> Function<1, T> for F {
+    #[inline(always)]
+    fn at<L: Level>(self, [a]: [T; 1]) -> T {
+        self(a)
+    }
+}
+
+impl<T, F: Fn(T, T) -> T + Copy> Function<2, T> for F {
+    #[inline(always)]
+    fn at<L: Level>(self, [a, b]: [T; 2]) -> T {
+        self(a, b)
+    }
+}
+
 multiversion! {
     /// y = f(a)
-    pub(crate) fn each1<T: Scalar, F: Fn(T) -> T>(f: F, a: &[T], y: &mut [T]) {
+    pub(crate) fn each1<L: Level, T: Scalar, F: Function<1, T>>(f: F, a: &[T], y: &mut [T]) {
         for (y, &a) in y.iter_mut().zip(a) {
-            *y = f(a);
+            *y = f.at::<L>([a]);
         }
     }
 }
 
 multiversion! {
     /// y = f(a, b)
-    pub(crate) fn each2<T: Scalar, F: Fn(T, T) -> T>(f: F, a: &[T], b: &[T], y: &mut [T]) {
+    pub(crate) fn each2<L: Level, T: Scalar, F: Function<2, T>>(
+        f: F, a: &[T], b: &[T], y: &mut [T],
+    ) {
         for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-            *y = f(a, b);
+            *y = f.at::<L>([a, b]);
         }
     }
 }
 
 multiversion! {
     /// y = f(a, b, c)
-    pub(crate) fn each3<T: Scalar, F: Fn(T, T, T) -> T>(
+    pub(crate) fn each3<L: Level, T: Scalar, F: Function<3, T>>(
         f: F, a: &[T], b: &[T], c: &[T], y: &mut [T],
     ) {
         for (((y, &a), &b), &c) in y.iter_mut().zip(a).zip(b).zip(c) {
-            *y = f(a, b, c);
+            *y = f.at::<L>([a, b, c]);
         }
+    }
+}
+
+/// y = f(a) again, where |a| is beyond `limit`: the rare numbers that lanes do not compute.
+pub(crate) fn each_beyond<T: Scalar>(limit: T, f: impl Fn(T) -> T, a: &[T], y: &mut [T]) {
+    if any_beyond(limit, a) {
+        for (y, &a) in y.iter_mut().zip(a).filter(|(_, a)| a.abs() > limit) {
+            *y = f(a);
+        }
+    }
+}
+
+multiversion! {
+    fn any_beyond<T: Scalar>(limit: T, x: &[T]) -> bool {
+        x.iter().fold(false, |any, x| any | (x.abs() > limit))
     }
 }
 

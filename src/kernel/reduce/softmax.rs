@@ -4,9 +4,11 @@
 
 use super::{Dims, LANES, Max, ROWS, Sum, around, fold_lanes, fold_run};
 use crate::error::Result;
+use crate::kernel::cpu::Level;
 use crate::kernel::index::check;
-use crate::kernel::map::each2;
-use crate::scalar::{Index, Scalar};
+use crate::kernel::map::{Function, each1, each2};
+use crate::kernel::math::{Elementary, Math};
+use crate::scalar::{Index, Scalar, of_type};
 use crate::shape::Shape;
 use std::ops::Range;
 
@@ -29,7 +31,7 @@ pub(crate) fn log_softmax<T: Scalar>(shape: &Shape, axis: usize, x: &[T], y: &mu
     for block in Block::all(shape, axis) {
         let top = block.max(x);
         let mut log = block.sum(|piece, terms| exp_shifted(&x[piece], &top, terms));
-        log.iter_mut().take(block.width).for_each(|s| *s = s.ln());
+        logs(&mut log[..block.width]);
         let log = block.spread(log);
         for piece in block.pieces() {
             // Not x − (top + log): a large `top` would swallow the logarithm.
@@ -52,9 +54,10 @@ pub(crate) fn logsumexp<T: Scalar>(shape: &Shape, axis: usize, x: &[T], y: &mut 
         let mut top = block.max(x);
         // ∞ − ∞ is NaN, where the sum of exponentials is 0 or ∞.
         top.iter_mut().filter(|t| !t.is_finite()).for_each(|t| *t = T::zero());
-        let sum = block.sum(|piece, terms| exp_shifted(&x[piece], &top, terms));
-        for ((&t, s), y) in top[..block.width].iter().zip(sum).zip(&mut y) {
-            *y = t + s.ln();
+        let mut log = block.sum(|piece, terms| exp_shifted(&x[piece], &top, terms));
+        logs(&mut log[..block.width]);
+        for ((&t, l), y) in top[..block.width].iter().zip(log).zip(&mut y) {
+            *y = t + l;
         }
     }
 }
@@ -74,10 +77,11 @@ pub(crate) fn cross_entropy<T: Scalar>(
     check(labels, shape.extents()[axis])?;
     for block in Block::all(shape, axis) {
         let top = block.max(x);
-        let sum = block.sum(|piece, terms| exp_shifted(&x[piece], &top, terms));
+        let mut log = block.sum(|piece, terms| exp_shifted(&x[piece], &top, terms));
+        logs(&mut log[..block.width]);
         for (lane, row) in (block.start..).take(block.width).enumerate() {
             let own = x[row + labels[row] as usize * block.stride];
-            y[row] = sum[lane].ln() - (own - top[lane]);
+            y[row] = log[lane] - (own - top[lane]);
         }
     }
     Ok(())
@@ -102,8 +106,43 @@ pub(crate) fn softmax_residual<T: Scalar>(
     Ok(())
 }
 
+/// y = exp(x − top)
 fn exp_shifted<T: Scalar>(x: &[T], top: &[T; LANES], y: &mut [T]) {
-    each2(|x: T, top: T| (x - top).exp(), x, top, y);
+    type Kernel<T> = fn(&[T], &[T], &mut [T]);
+    let single: Kernel<f32> = |x, top, y| each2(ExpShifted, x, top, y);
+    let double: Kernel<f64> = |x, top, y| each2(ExpShifted, x, top, y);
+    of_type::<Kernel<T>>(&single, &double)(x, top, y);
+}
+
+/// x = ln x
+fn logs<T: Scalar>(x: &mut [T]) {
+    type Kernel<T> = fn(&[T], &mut [T]);
+    let single: Kernel<f32> = |x, y| each1(Log, x, y);
+    let double: Kernel<f64> = |x, y| each1(Log, x, y);
+    let mut of = [T::zero(); LANES];
+    let of = &mut of[..x.len()];
+    of.copy_from_slice(x);
+    of_type::<Kernel<T>>(&single, &double)(of, x);
+}
+
+#[derive(Clone, Copy)]
+struct ExpShifted;
+
+impl<T: Elementary> Function<2, T> for ExpShifted {
+    #[inline(always)]
+    fn at<L: Level>(self, [x, top]: [T; 2]) -> T {
+        L::exp(x - top)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Log;
+
+impl<T: Elementary> Function<1, T> for Log {
+    #[inline(always)]
+    fn at<L: Level>(self, [x]: [T; 1]) -> T {
+        L::log(x)
+    }
 }
 
 /// Up to [`LANES`] neighboring rows of a softmax, `n` elements each, `stride` apart.

@@ -10,6 +10,8 @@ mod cumsum;
 mod effect;
 mod leaf;
 mod loss;
+#[cfg(test)]
+mod math_tests;
 mod matmul;
 mod pad;
 mod pass;

@@ -4,7 +4,9 @@
 use super::broadcast::broadcast_strides;
 use super::{Arg, Cotangents, Derivative, Out, Primitive, RowRule, Vjp};
 use crate::error::{Result, bail};
-use crate::kernel::map::{Loop, each1, each2, each3};
+use crate::kernel::cpu::Level;
+use crate::kernel::map::{Function, Loop, each_beyond, each1, each2, each3};
+use crate::kernel::math::{Elementary, Math};
 use crate::scalar::{Scalar, of_type};
 use crate::shape::{MAX_RANK, Shape};
 use crate::tape::{Expr, Operand};
@@ -15,7 +17,7 @@ pub type Interval = (f64, f64);
 
 macro_rules! scalar_ops {
     ($($(#[doc = $doc:literal])+
-       $op:ident $name:ident $args:tt = $value:expr;
+       $op:ident $name:ident $args:tt = $value:expr $(, beyond $limit:tt $far:expr)?;
        $rule:tt [$($cotangent:expr),+];
        on $([$($lo:literal..$hi:literal),+])+)*) => {
         /// An elementwise op. Arguments broadcast against each other as in NumPy.
@@ -53,11 +55,6 @@ macro_rules! scalar_ops {
                 match self { $(ScalarOp::$op => [$(stringify!($cotangent)),+][i] == "None",)* }
             }
 
-            /// The value for one set of arguments; those an op has not are ignored.
-            pub(crate) fn value<T: Scalar>(self, x: [T; 3]) -> T {
-                match self { $(ScalarOp::$op => value!($args, x, $value),)* }
-            }
-
             /// The loop over slices.
             pub(crate) fn kernel<T: Scalar>(self) -> Loop<T> {
                 fn single(op: ScalarOp) -> Loop<f32> {
@@ -71,8 +68,10 @@ macro_rules! scalar_ops {
                 of_type::<fn(ScalarOp) -> Loop<T>>(&single, &double)(self)
             }
 
-            fn kernel_of<T: Scalar>(self) -> Loop<T> {
-                match self { $(ScalarOp::$op => kernel!(T, $args, $value),)* }
+            fn kernel_of<T: Elementary>(self) -> Loop<T> {
+                match self {
+                    $(ScalarOp::$op => kernel!($op $args $value $(, beyond $limit $far)?),)*
+                }
             }
 
             /// The cotangents of the wanted arguments, not yet summed over broadcast axes.
@@ -122,32 +121,39 @@ macro_rules! method {
     };
 }
 
-macro_rules! value {
-    (($a:ident), $x:ident, $value:expr) => {{
-        let [$a, ..] = $x;
-        $value
+macro_rules! kernel {
+    ($op:ident ($a:ident) $value:expr, beyond $limit:tt $far:expr) => {{
+        function!($op [$a] $value);
+        Loop::One(|x: &[T], y: &mut [T]| {
+            each1($op, x, y);
+            each_beyond(T::$limit, |$a: T| $far, x, y);
+        })
     }};
-    (($a:ident, $b:ident), $x:ident, $value:expr) => {{
-        let [$a, $b, ..] = $x;
-        $value
+    ($op:ident ($a:ident) $value:expr) => {{
+        function!($op [$a] $value);
+        Loop::One(|x: &[T], y: &mut [T]| each1($op, x, y))
     }};
-    (($a:ident, $b:ident, $c:ident), $x:ident, $value:expr) => {{
-        let [$a, $b, $c] = $x;
-        $value
+    ($op:ident ($a:ident, $b:ident) $value:expr) => {{
+        function!($op [$a, $b] $value);
+        Loop::Two(|x0: &[T], x1: &[T], y: &mut [T]| each2($op, x0, x1, y))
+    }};
+    ($op:ident ($a:ident, $b:ident, $c:ident) $value:expr) => {{
+        function!($op [$a, $b, $c] $value);
+        Loop::Three(|x0: &[T], x1: &[T], x2: &[T], y: &mut [T]| each3($op, x0, x1, x2, y))
     }};
 }
 
-macro_rules! kernel {
-    ($t:ty, ($a:ident), $value:expr) => {
-        Loop::One(|x: &[$t], y: &mut [$t]| each1(|$a: $t| $value, x, y))
-    };
-    ($t:ty, ($a:ident, $b:ident), $value:expr) => {
-        Loop::Two(|x0: &[$t], x1: &[$t], y: &mut [$t]| each2(|$a: $t, $b: $t| $value, x0, x1, y))
-    };
-    ($t:ty, ($a:ident, $b:ident, $c:ident), $value:expr) => {
-        Loop::Three(|x0: &[$t], x1: &[$t], x2: &[$t], y: &mut [$t]| {
-            each3(|$a: $t, $b: $t, $c: $t| $value, x0, x1, x2, y)
-        })
+/// A row's value as a [`Function`]; `L` in it is the level.
+macro_rules! function {
+    ($op:ident [$($a:ident),+] $value:expr) => {
+        #[derive(Clone, Copy)]
+        struct $op;
+        impl<T: Elementary> Function<{ [$(stringify!($a)),+].len() }, T> for $op {
+            #[inline(always)]
+            fn at<L: Level>(self, [$($a),+]: [T; { [$(stringify!($a)),+].len() }]) -> T {
+                $value
+            }
+        }
     };
 }
 
@@ -171,20 +177,13 @@ fn truth<T: Scalar>(holds: bool) -> T {
     T::lit(if holds { 1.0 } else { 0.0 })
 }
 
-/// aⁿ for an integer n, NaN for others.
-fn integer_power<T: Scalar>(a: T, n: T) -> T {
-    let small = n.to_f64() as i32;
-    match n.floor() == n {
-        true if T::lit(f64::from(small)) == n => a.powi(small),
-        true => a.powf(n),
-        false => T::lit(f64::NAN),
-    }
-}
-
 /// Whether a number counts as true: anything but 0.
 fn is_true<T: Scalar>(x: T) -> bool {
     x != T::lit(0.0)
 }
+
+/// The elements that [`Primitive::forward`] puts side by side for a kernel.
+const GATHERED: usize = 64;
 
 const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 const GELU_CUBIC: f64 = 0.044_715;
@@ -195,13 +194,13 @@ scalar_ops! {
     /// −a
     Neg neg (a) = -a; (y, ct) [-ct]; on [-2.0..2.0]
     /// eᵃ
-    Exp exp (a) = a.exp(); (y, ct) [ct * y]; on [-2.0..2.0]
+    Exp exp (a) = L::exp(a); (y, ct) [ct * y]; on [-2.0..2.0]
     /// eᵃ − 1, accurate near 0
-    Expm1 expm1 (a) = a.exp_m1(); (y, ct) [ct * (y + y.lit(1.0))]; on [-2.0..2.0]
+    Expm1 expm1 (a) = L::expm1(a); (y, ct) [ct * (y + y.lit(1.0))]; on [-2.0..2.0]
     /// The natural logarithm.
-    Log log (a) = a.ln(); (y, ct) [ct / a]; on [0.2..3.0]
+    Log log (a) = L::log(a); (y, ct) [ct / a]; on [0.2..3.0]
     /// log(1 + a), accurate near 0
-    Log1p log1p (a) = a.ln_1p(); (y, ct) [ct / (a + a.lit(1.0))]; on [-0.8..3.0]
+    Log1p log1p (a) = L::log1p(a); (y, ct) [ct / (a + a.lit(1.0))]; on [-0.8..3.0]
     /// √a
     Sqrt sqrt (a) = a.sqrt(); (y, ct) [ct * y.lit(0.5) / y]; on [0.2..3.0]
     /// 1/√a
@@ -214,48 +213,43 @@ scalar_ops! {
     Sign sign (a) = if a > T::lit(0.0) { T::lit(1.0) } else if a < T::lit(0.0) { T::lit(-1.0) } else { a };
         (y, ct) [None]; on [-2.0..-0.1, 0.1..2.0]
     /// The sine of a in radians.
-    Sin sin (a) = a.sin(); (y, ct) [ct * a.cos()]; on [-3.0..3.0]
+    Sin sin (a) = L::sin(a), beyond MODERATE a.far_sin_cos().0; (y, ct) [ct * a.cos()]; on [-3.0..3.0]
     /// The cosine of a in radians.
-    Cos cos (a) = a.cos(); (y, ct) [-(ct * a.sin())]; on [-3.0..3.0]
+    Cos cos (a) = L::cos(a), beyond MODERATE a.far_sin_cos().1; (y, ct) [-(ct * a.sin())]; on [-3.0..3.0]
     /// The tangent of a in radians.
-    Tan tan (a) = a.tan(); (y, ct) [ct * (y.square() + y.lit(1.0))]; on [-1.2..1.2]
+    Tan tan (a) = L::tan(a), beyond MODERATE { let (sin, cos) = a.far_sin_cos(); sin / cos }; (y, ct) [ct * (y.square() + y.lit(1.0))]; on [-1.2..1.2]
     /// The inverse sine, in radians.
-    Asin asin (a) = a.asin(); (y, ct) [ct * ((a.lit(1.0) - a) * (a.lit(1.0) + a)).rsqrt()]; on [-0.9..0.9]
+    Asin asin (a) = L::asin(a); (y, ct) [ct * ((a.lit(1.0) - a) * (a.lit(1.0) + a)).rsqrt()]; on [-0.9..0.9]
     /// The inverse cosine, in radians.
-    Acos acos (a) = a.acos(); (y, ct) [-(ct * ((a.lit(1.0) - a) * (a.lit(1.0) + a)).rsqrt())]; on [-0.9..0.9]
+    Acos acos (a) = L::acos(a); (y, ct) [-(ct * ((a.lit(1.0) - a) * (a.lit(1.0) + a)).rsqrt())]; on [-0.9..0.9]
     /// The inverse tangent, in radians.
-    Atan atan (a) = a.atan(); (y, ct) [ct / (a.square() + a.lit(1.0))]; on [-3.0..3.0]
+    Atan atan (a) = L::atan(a); (y, ct) [ct / (a.square() + a.lit(1.0))]; on [-3.0..3.0]
     /// The hyperbolic sine.
-    Sinh sinh (a) = a.sinh(); (y, ct) [ct * a.cosh()]; on [-2.0..2.0]
+    Sinh sinh (a) = L::sinh(a); (y, ct) [ct * a.cosh()]; on [-2.0..2.0]
     /// The hyperbolic cosine.
-    Cosh cosh (a) = a.cosh(); (y, ct) [ct * a.sinh()]; on [-2.0..2.0]
+    Cosh cosh (a) = L::cosh(a); (y, ct) [ct * a.sinh()]; on [-2.0..2.0]
     /// The hyperbolic tangent. Its derivative is (1 − y)(1 + y), which loses less than 1 − y².
-    Tanh tanh (a) = a.tanh(); (y, ct) [ct * ((y.lit(1.0) - y) * (y.lit(1.0) + y))]; on [-2.0..2.0]
+    Tanh tanh (a) = L::tanh(a); (y, ct) [ct * ((y.lit(1.0) - y) * (y.lit(1.0) + y))]; on [-2.0..2.0]
     /// 1/(1 + e⁻ᵃ), without overflow on either side
-    Sigmoid sigmoid (a) = {
-        let e = (-a.abs()).exp();
-        (if a < T::lit(0.0) { e } else { T::lit(1.0) }) / (T::lit(1.0) + e)
-    }; (y, ct) [ct * (y * (y.lit(1.0) - y))]; on [-3.0..3.0]
+    Sigmoid sigmoid (a) = L::sigmoid(a); (y, ct) [ct * (y * (y.lit(1.0) - y))]; on [-3.0..3.0]
     /// log(1 + eᵃ), without overflow
-    Softplus softplus (a) = {
-        (if a < T::lit(0.0) { T::lit(0.0) } else { a }) + (-a.abs()).exp().ln_1p()
-    }; (y, ct) [ct * a.sigmoid()]; on [-3.0..3.0]
+    Softplus softplus (a) = L::softplus(a); (y, ct) [ct * a.sigmoid()]; on [-3.0..3.0]
     /// max(a, 0); the subgradient at 0 is 0
     Relu relu (a) = if a <= T::lit(0.0) { T::lit(0.0) } else { a };
         (y, ct) [y.greater(y.lit(0.0)).select(ct, ct.lit(0.0))]; on [-2.0..-0.1, 0.1..2.0]
     /// The Gaussian error linear unit a·Φ(a), exact form.
-    Gelu gelu (a) = T::lit(0.5) * a * (T::lit(1.0) + (a * T::lit(std::f64::consts::FRAC_1_SQRT_2)).erf());
+    Gelu gelu (a) = T::lit(0.5) * a * (T::lit(1.0) + L::erf(a * T::lit(std::f64::consts::FRAC_1_SQRT_2)));
         (y, ct) [ct * gelu_slope(a)]; on [-3.0..3.0]
     /// The Gaussian error linear unit by tanh: a/2 · (1 + tanh(√(2/π)(a + 0.044715 a³))).
     GeluTanh gelu_tanh (a) = {
         let inner = T::lit(SQRT_2_OVER_PI) * (a + T::lit(GELU_CUBIC) * a * a * a);
-        T::lit(0.5) * a * (T::lit(1.0) + inner.tanh())
+        T::lit(0.5) * a * (T::lit(1.0) + L::tanh(inner))
     }; (y, ct) [ct * gelu_tanh_slope(a)]; on [-3.0..3.0]
     /// a·sigmoid(a), also called swish
-    Silu silu (a) = a * ScalarOp::Sigmoid.value([a, a, a]);
+    Silu silu (a) = a * L::sigmoid(a);
         (y, ct) [{ let s = a.sigmoid(); ct * (s + y * (s.lit(1.0) - s)) }]; on [-3.0..3.0]
     /// The error function 2/√π ∫₀ᵃ e^(−t²) dt.
-    Erf erf (a) = a.erf(); (y, ct) [ct * (a.lit(std::f64::consts::FRAC_2_SQRT_PI) * (-a.square()).exp())]; on [-2.0..2.0]
+    Erf erf (a) = L::erf(a); (y, ct) [ct * (a.lit(std::f64::consts::FRAC_2_SQRT_PI) * (-a.square()).exp())]; on [-2.0..2.0]
     /// The largest integer ≤ a.
     Floor floor (a) = a.floor(); (y, ct) [None]; on [0.1..0.9, -1.9..-1.1]
     /// The smallest integer ≥ a.
@@ -278,14 +272,14 @@ scalar_ops! {
     /// a/b
     Div div (a, b) = a / b; (y, ct) [ct / b, -(ct * (y / b))]; on [-2.0..2.0] [-3.0..-0.5, 0.5..3.0]
     /// aᵇ for a ≥ 0, or any a where b is an integer; the derivative in b at a = 0 ≤ b is 0
-    Pow pow (a, b) = a.powf(b);
+    Pow pow (a, b) = L::pow(a, b);
         (y, ct) [ct * pow_slope(a, b), ct * (y * a.equal(a.lit(0.0)).select(a.lit(1.0), a).log())];
         on [0.2..3.0] [-2.0..2.0]
     /// aⁿ for an integer n, of any sign; NaN for other n
-    Powi powi (a, n) = integer_power(a, n); (y, ct) [ct * powi_slope(a, n), None];
+    Powi powi (a, n) = if n.floor() == n { L::pow(a, n) } else { T::lit(f64::NAN) }; (y, ct) [ct * powi_slope(a, n), None];
         on [-2.0..-0.5, 0.5..2.0] [3.0..3.0]
     /// The angle of the point (x, y) in radians, −π to π.
-    Atan2 atan2 (a, x) = a.atan2(x);
+    Atan2 atan2 (a, x) = L::atan2(a, x);
         (y, ct) [ct * (x / (a.square() + x.square())), -(ct * (a / (a.square() + x.square())))];
         on [0.2..2.0, -2.0..-0.2] [0.2..2.0, -2.0..-0.2]
     /// √(a² + b²) without overflow; the subgradient at (0, 0) is 0
@@ -306,7 +300,7 @@ scalar_ops! {
                  { let up = a.greater(a.lit(0.0)); up.select(ct.lit(0.0), ct * a) }];
         on [-2.0..-0.1, 0.1..2.0] [0.01..0.5]
     /// a where a > 0, else α(eᵃ − 1); the derivative at 0 is α
-    Elu elu (a, alpha) = if a > T::lit(0.0) { a } else { alpha * a.exp_m1() };
+    Elu elu (a, alpha) = if a > T::lit(0.0) { a } else { alpha * L::expm1(a) };
         (y, ct) [{ let up = a.greater(a.lit(0.0)); up.select(ct, ct * (y + alpha)) },
                  { let up = a.greater(a.lit(0.0)); up.select(ct.lit(0.0), ct * a.minimum(a.lit(0.0)).expm1()) }];
         on [-2.0..-0.1, 0.1..2.0] [0.5..1.5]
@@ -401,20 +395,29 @@ impl<T: Scalar> Primitive<T> for ScalarOp {
         let mut strides = [[0; MAX_RANK]; 3];
         x.iter().zip(&mut strides).for_each(|(x, s)| *s = broadcast_strides(&x.shape(), &to));
         let (mut at, mut offsets) = ([0; MAX_RANK], [0; 3]);
-        for y in y.float() {
-            let mut arguments = [T::lit(0.0); 3];
-            for ((a, x), &offset) in arguments.iter_mut().zip(x).zip(&offsets) {
-                *a = x.float()[offset];
-            }
-            *y = self.value(arguments);
-            for axis in 0..to.rank() {
-                at[axis] += 1;
-                offsets.iter_mut().zip(&strides).for_each(|(o, s)| *o += s[axis]);
-                if at[axis] < to.extents()[axis] {
-                    break;
+        let kernel = self.kernel();
+        for y in y.float().chunks_mut(GATHERED) {
+            let mut arguments = [[T::lit(0.0); GATHERED]; 3];
+            for i in 0..y.len() {
+                for ((a, x), &offset) in arguments.iter_mut().zip(x).zip(&offsets) {
+                    a[i] = x.float()[offset];
                 }
-                offsets.iter_mut().zip(&strides).for_each(|(o, s)| *o -= s[axis] * at[axis]);
-                at[axis] = 0;
+                for axis in 0..to.rank() {
+                    at[axis] += 1;
+                    offsets.iter_mut().zip(&strides).for_each(|(o, s)| *o += s[axis]);
+                    if at[axis] < to.extents()[axis] {
+                        break;
+                    }
+                    offsets.iter_mut().zip(&strides).for_each(|(o, s)| *o -= s[axis] * at[axis]);
+                    at[axis] = 0;
+                }
+            }
+            let [a, b, c] = arguments.each_ref().map(|a| &a[..y.len()]);
+            match kernel {
+                Loop::One(f) => f(a, y),
+                Loop::Two(f) => f(a, b, y),
+                Loop::Three(f) => f(a, b, c, y),
+                Loop::Sum => {} // of plans only
             }
         }
         Ok(())

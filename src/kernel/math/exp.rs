@@ -1,0 +1,57 @@
+//! eˣ = 2ⁿ·eʳ with |r| ≤ ln 2 / 2 and a polynomial for eʳ.
+
+use super::{Elementary, at_most, polynomial, tiny};
+use crate::kernel::cpu::Level;
+
+#[inline(always)]
+pub(super) fn exp<L: Level, T: Elementary>(x: T) -> T {
+    let x = at_most(x, T::EXP_MAX);
+    let x = if x < T::EXP_MIN { T::EXP_MIN } else { x };
+    let (k, n) = (x * T::lit(std::f64::consts::LOG2_E)).nearest();
+    let r = L::mul_add(-k, T::LN_2[1], L::mul_add(-k, T::LN_2[0], x));
+    let y = L::mul_add(r * r, polynomial::<L, T>(T::EXP, r), r) + T::lit(1.0);
+    // Two factors, the second of which may round into the subnormals or overflow.
+    let [a, b] = T::two_powers(n);
+    y * a * b
+}
+
+#[inline(always)]
+pub(super) fn expm1<L: Level, T: Elementary>(x: T) -> T {
+    let y = T::lit(4.0) * quarter_expm1::<L, T>(at_most(x, T::EXP_MAX));
+    if x.abs() < tiny() { x } else { y }
+}
+
+/// (eˣ − 1)/4 for x up to `EXP_MAX`, which does not overflow; of full accuracy for |x| ≥ `tiny`.
+#[inline(always)]
+fn quarter_expm1<L: Level, T: Elementary>(x: T) -> T {
+    let [high, low] = quarter_expm1_pair::<L, T>(x);
+    high + low
+}
+
+/// The same as a number and a small rest.
+#[inline(always)]
+pub(super) fn quarter_expm1_pair<L: Level, T: Elementary>(x: T) -> [T; 2] {
+    // Far below this it is −1/4, and the power of two would underflow.
+    let lowest = T::lit(-80.0);
+    let (s, r, rest) = exp_parts::<L, T>(if x < lowest { lowest } else { x });
+    // The large terms first: their sum is often exact.
+    [s * r + (s - T::lit(0.25)), s * rest]
+}
+
+/// 2ⁿ/4, r and eʳ − 1 − r of x = n·ln 2 + r. The power must be a normal number.
+#[inline(always)]
+pub(super) fn exp_parts<L: Level, T: Elementary>(x: T) -> (T, T, T) {
+    let (k, n) = (x * T::lit(std::f64::consts::LOG2_E)).nearest();
+    let high = L::mul_add(-k, T::LN_2[0], x);
+    let low = k * T::LN_2[1];
+    let r = high - low;
+    let rounding = (high - r) - low;
+    let rest = L::mul_add(r * r, polynomial::<L, T>(T::EXP, r), rounding);
+    (T::quarter_power(n), r, rest)
+}
+
+#[inline(always)]
+pub(super) fn sigmoid<L: Level, T: Elementary>(x: T) -> T {
+    let e = exp::<L, T>(-x.abs());
+    (if x < T::lit(0.0) { e } else { T::lit(1.0) }) / (T::lit(1.0) + e)
+}
