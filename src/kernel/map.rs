@@ -49,6 +49,13 @@ impl<T, F: Fn(T, T) -> T + Copy> Function<2, T> for F {
     }
 }
 
+impl<T, F: Fn(T, T, T) -> T + Copy> Function<3, T> for F {
+    #[inline(always)]
+    fn at<L: Level>(self, [a, b, c]: [T; 3]) -> T {
+        self(a, b, c)
+    }
+}
+
 multiversion! {
     /// y = f(a)
     pub(crate) fn each1<L: Level, T: Scalar, F: Function<1, T>>(f: F, a: &[T], y: &mut [T]) {
@@ -143,6 +150,8 @@ pub(crate) struct MapLoop<T> {
     pub(crate) n_outputs: usize,
     pub(crate) n_registers: usize,
     pub(crate) n_sums: usize,
+    /// Elementwise ops, of which an instruction may be two.
+    pub(crate) n_ops: usize,
     pub(crate) len: usize,
 }
 
@@ -410,6 +419,7 @@ mod tests {
                 n_outputs: 2,
                 n_registers: 1,
                 n_sums: 1,
+                n_ops: 3,
                 len: n,
             };
             let mut scratch = vec![0.0; program.scratch()];

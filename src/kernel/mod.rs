@@ -7,6 +7,7 @@ pub(crate) mod gemm;
 pub(crate) mod index;
 pub(crate) mod map;
 pub(crate) mod math;
+pub(crate) mod pair;
 pub(crate) mod reduce;
 pub(crate) mod rows;
 pub(crate) mod team;

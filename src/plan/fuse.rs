@@ -6,6 +6,7 @@ use crate::kernel::map::{
     Access, Instruction, Loop, MAX_INPUTS, MAX_OUTPUTS, MAX_REGISTERS, MAX_SUMS, MapLoop, Slot,
     Target,
 };
+use crate::kernel::pair::pair;
 use crate::scalar::Scalar;
 use crate::shape::{MAX_RANK, Shape};
 use crate::tape::op::{Op, Reduction, ScalarOp, broadcast_strides};
@@ -309,10 +310,19 @@ pub(super) fn compile<T: Scalar>(
     let mut n_registers = 0;
     let mut free: Vec<u8> = Vec::new();
 
+    let pairs = pairs(program, members, &is_read);
+    let inlined: BTreeSet<ValueId> = pairs.values().map(|pair| pair.inner).collect();
+    let reads = |id: ValueId| -> Vec<ValueId> {
+        match pairs.get(&id) {
+            Some(pair) => pair.reads.to_vec(),
+            None if inlined.contains(&id) => vec![],
+            None => read_inputs(program.value(id)).to_vec(),
+        }
+    };
     let mut last_read: HashMap<ValueId, usize> = HashMap::new();
     for (at, &id) in members.iter().enumerate() {
-        let read = read_inputs(program.value(id)).iter().copied();
-        last_read.extend(read.chain(summed(program, id)).map(|i| (i, at)));
+        let read = if summed(program, id).is_some() { vec![] } else { reads(id) };
+        last_read.extend(read.into_iter().chain(summed(program, id)).map(|i| (i, at)));
     }
     for (at, &id) in members.iter().enumerate() {
         let value = program.value(id);
@@ -327,7 +337,10 @@ pub(super) fn compile<T: Scalar>(
             }
             continue;
         };
-        for (arg, &input) in args.iter_mut().zip(read_inputs(value)) {
+        if inlined.contains(&id) {
+            continue;
+        }
+        for (arg, input) in args.iter_mut().zip(reads(id)) {
             *arg = *slots.entry(input).or_insert_with(|| {
                 inputs.push(input);
                 access.push(layout(&program.value(input).shape, &shape));
@@ -350,11 +363,10 @@ pub(super) fn compile<T: Scalar>(
             });
             (Target::Register(r), Slot::Register(r))
         };
-        code.push(Instruction { run: op.kernel(), args, to });
+        let run = pairs.get(&id).map_or_else(|| op.kernel(), |pair| pair.run);
+        code.push(Instruction { run, args, to });
         slots.insert(id, slot);
-        let mut done: Vec<ValueId> = read_inputs(value).to_vec();
-        done.dedup();
-        for input in done.into_iter().filter(|i| last_read[i] == at) {
+        for input in reads(id).into_iter().filter(|i| last_read[i] == at) {
             if let Some(Slot::Register(r)) = slots.get(&input)
                 && !free.contains(r)
             {
@@ -363,8 +375,57 @@ pub(super) fn compile<T: Scalar>(
         }
     }
     let (n_outputs, n_sums) = (outputs.len(), sums.len());
-    let code = MapLoop { code, inputs: access, n_outputs, n_registers, n_sums, len: shape.len() };
+    let n_ops = code.len() - n_sums + pairs.len();
+    let len = shape.len();
+    let code = MapLoop { code, inputs: access, n_outputs, n_registers, n_sums, n_ops, len };
     Compiled { code, inputs, outputs, sums }
+}
+
+/// Two members in one instruction.
+struct Pair<T> {
+    /// The first of them, which only the second reads.
+    inner: ValueId,
+    /// What the instruction reads.
+    reads: [ValueId; 3],
+    run: Loop<T>,
+}
+
+/// The members that take over the one that makes an argument of theirs, where there is an
+/// instruction for both.
+fn pairs<T: Scalar>(
+    program: &Program<T>,
+    members: &[ValueId],
+    is_read: impl Fn(ValueId) -> bool,
+) -> HashMap<ValueId, Pair<T>> {
+    let mut n_reads: HashMap<ValueId, usize> = HashMap::new();
+    for &id in members {
+        let read = read_inputs(program.value(id)).iter().copied();
+        let sum = summed(program, id);
+        read.chain(sum).for_each(|input| *n_reads.entry(input).or_default() += 1);
+    }
+    let arithmetic = |id: ValueId| program.value(id).elementwise().and_then(ScalarOp::arithmetic);
+    let mut pairs: HashMap<ValueId, Pair<T>> = HashMap::new();
+    for &id in members {
+        let (Some(second), &[a, b]) = (arithmetic(id), read_inputs(program.value(id))) else {
+            continue;
+        };
+        for (inner, other, on_right) in [(a, b, false), (b, a, true)] {
+            let alone = members.contains(&inner) && n_reads[&inner] == 1 && !is_read(inner);
+            if !alone || pairs.contains_key(&inner) {
+                continue;
+            }
+            let run = arithmetic(inner).and_then(|first| pair(first, second, on_right));
+            let Some(run) = run else { continue };
+            let (x, y) = match *read_inputs(program.value(inner)) {
+                [x] => (x, x),
+                [x, y] => (x, y),
+                _ => continue,
+            };
+            pairs.insert(id, Pair { inner, reads: [x, y, other], run });
+            break;
+        }
+    }
+    pairs
 }
 
 /// How an input of shape `from` lies under a loop over `to`: adjacent axes folded where the

@@ -54,13 +54,13 @@ impl Report {
                 Code::Product(_) => "matmul".to_string(),
                 Code::Rows(pass) => {
                     report.loops += 1;
-                    report.elementwise_ops += pass.map.code.len();
-                    format!("rows of matmul, loop of {} ops, matmul", pass.map.code.len())
+                    report.elementwise_ops += pass.map.n_ops;
+                    format!("rows of matmul, loop of {} ops, matmul", pass.map.n_ops)
                 }
                 Code::Map(code) => {
                     report.loops += 1;
-                    report.elementwise_ops += code.code.len();
-                    format!("loop of {} ops", code.code.len())
+                    report.elementwise_ops += code.n_ops;
+                    format!("loop of {} ops", code.n_ops)
                 }
             };
             let shapes = |o: &[Operand]| {

@@ -7,6 +7,7 @@ use crate::error::{Result, bail};
 use crate::kernel::cpu::Level;
 use crate::kernel::map::{Function, Loop, each_beyond, each1, each2, each3};
 use crate::kernel::math::{Elementary, Math};
+use crate::kernel::pair::Arithmetic;
 use crate::scalar::{Scalar, of_type};
 use crate::shape::{MAX_RANK, Shape};
 use crate::tape::{Expr, Operand};
@@ -441,6 +442,20 @@ impl<T: Scalar> Primitive<T> for ScalarOp {
             false => x.rank() < rank || x.dim(0) == Some(1),
         });
         if fits { RowRule::Split } else { RowRule::Mixes }
+    }
+}
+
+impl ScalarOp {
+    /// What of arithmetic it is, which may share a loop's instruction with another.
+    pub(crate) fn arithmetic(self) -> Option<Arithmetic> {
+        Some(match self {
+            ScalarOp::Add => Arithmetic::Add,
+            ScalarOp::Sub => Arithmetic::Sub,
+            ScalarOp::Mul => Arithmetic::Mul,
+            ScalarOp::Neg => Arithmetic::Neg,
+            ScalarOp::Square => Arithmetic::Square,
+            _ => return None,
+        })
     }
 }
 
