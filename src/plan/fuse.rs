@@ -126,7 +126,11 @@ fn order<T: Scalar>(program: &Program<T>, used: &[bool]) -> Vec<ValueId> {
         }
     }
 
-    let key = |id: ValueId| Reverse((program.value(id).elementwise().is_none(), id));
+    // What no instruction computes, views among it, waits for nothing: elementwise values may read it.
+    let key = |id: ValueId| {
+        let value = program.value(id);
+        Reverse((value.is_computed() && value.elementwise().is_none(), id))
+    };
     let mut ready: BinaryHeap<_> = (0..n as ValueId)
         .filter(|&id| used[id as usize] && waits[id as usize] == 0)
         .map(key)
