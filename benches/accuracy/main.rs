@@ -95,8 +95,11 @@ functions! {
         pair Pair::from(a.max(0.0)) + Pair::from(-a.abs()).exp().log1p();
     tanh Either [1e-20, 25.0] (a) std a.tanh(),
         pair { let e = Pair::from(2.0 * a).expm1(); e / (e + 2.0.into()) };
-    sinh Either [1e-20, 709.0] (a) std a.sinh(),
-        pair { let e = Pair::from(a).expm1(); (e + e / (e + 1.0.into())) * 0.5.into() };
+    sinh Either [1e-20, 709.0] (a) std a.sinh(), pair {
+        let e = Pair::from(a.abs()).expm1();
+        let y = (e + e / (e + 1.0.into())) * 0.5.into();
+        if a < 0.0 { -y } else { y }
+    };
     cosh Either [1e-20, 709.0] (a) std a.cosh(),
         pair { let e = Pair::from(a.abs()).exp(); (e + Pair::from(1.0) / e) * 0.5.into() };
     sin Either [1e-20, 1.6e6] (a) std a.sin(), pair Pair::from(a).sin_cos().0;

@@ -22,6 +22,38 @@ macro_rules! scalar_ops {
        $rule:tt [$($cotangent:expr),+];
        on $([$($lo:literal..$hi:literal),+])+)*) => {
         /// An elementwise op. Arguments broadcast against each other as in NumPy.
+        ///
+        /// # Accuracy
+        ///
+        /// Elementary functions are the crate's own, the same wherever an op is computed. Their
+        /// largest errors in units in the last place with fused multiply-add (`benches/accuracy`
+        /// measures them: f32 over all inputs, two arguments and f64 over 2·10⁶ random ones):
+        ///
+        /// | function | f32 | f64 |
+        /// | --- | --- | --- |
+        /// | exp | 1.05 | 1.01 |
+        /// | expm1 | 1.33 | 1.29 |
+        /// | sigmoid | 2.41 | 2.02 |
+        /// | log | 0.85 | 0.53 |
+        /// | log1p | 0.88 | 0.88 |
+        /// | softplus | 1.67 | 1.58 |
+        /// | tanh | 1.52 | 1.59 |
+        /// | sinh | 1.68 | 1.61 |
+        /// | cosh | 1.35 | 1.30 |
+        /// | sin | 0.85 | 0.84 |
+        /// | cos | 0.85 | 0.83 |
+        /// | tan | 2.25 | 2.23 |
+        /// | asin | 1.13 | 1.10 |
+        /// | acos | 1.08 | 1.10 |
+        /// | atan | 1.88 | 1.81 |
+        /// | atan2 | 1.88 | 1.81 |
+        /// | erf | 0.98 | 1.00 |
+        /// | pow | 0.51 | 0.89 |
+        ///
+        /// Zeros, infinities, NaN, overflow and subnormal numbers are as IEEE 754 recommends.
+        /// The bits are the same with AVX2, AVX-512 and NEON; x86-64 without FMA has other bits
+        /// and nearly the same errors. Sines, cosines and tangents of |a| > 6,433 (f32) or 1.6·10⁶
+        /// (f64) come from the `libm` crate, one by one and slowly; so do all `hypot`, from std.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum ScalarOp {
             $($(#[doc = $doc])+ $op,)*
