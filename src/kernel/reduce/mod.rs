@@ -209,10 +209,32 @@ fn fold_rows<T: Scalar, F: Fold<T>>(
     }
 }
 
+/// Accumulators of a run that would not fill [`WIDTH`] of them twice.
+const FEW: usize = 8;
+
+#[inline(always)]
+fn join_few<T: Scalar, F: Fold<T>>(f: F, x: &[T]) -> T {
+    let mut acc = [f.unit(); FEW];
+    let (eights, rest) = x.as_chunks::<FEW>();
+    for eight in eights {
+        for i in 0..FEW {
+            acc[i] = f.join(acc[i], f.lift(eight[i]));
+        }
+    }
+    for (a, &x) in acc.iter_mut().zip(rest) {
+        *a = f.join(*a, f.lift(x));
+    }
+    let [a, b, c, d, e, g, h, i] = acc;
+    f.join(f.join(f.join(a, e), f.join(c, h)), f.join(f.join(b, g), f.join(d, i)))
+}
+
 multiversion! {
     fn join_run<T: Scalar, F: Fold<T>>(f: F, x: &[T]) -> T {
-        if x.len() < 8 {
+        if x.len() < FEW {
             return x.iter().fold(f.unit(), |a, &x| f.join(a, f.lift(x)));
+        }
+        if x.len() < 2 * WIDTH {
+            return join_few(f, x);
         }
         let mut acc = [f.unit(); WIDTH];
         // Four are joined before they meet an accumulator, whose additions wait for each other.
