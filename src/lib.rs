@@ -83,7 +83,7 @@ pub mod io;
 
 pub use error::{Error, ErrorKind, Result};
 pub use kernel::rng::Philox;
-pub use plan::{Passes, Report};
+pub use plan::{Passes, Report, Work};
 pub use run::{Fetches, Session, Source};
 pub use scalar::{DType, Element, Index, Scalar};
 pub use shape::{ANY, Axes, MAX_RANK, Shape};

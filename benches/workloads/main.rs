@@ -92,7 +92,7 @@ impl Run<'_> {
         });
         let mut session = first_run?;
         let first_call = start.elapsed().as_secs_f64();
-        let plan_bytes = self.report(&mut session)?.arena_bytes;
+        let plan_bytes = self.report(&mut session)?.peak_bytes();
         let loss_1 = workload.loss(&out)?;
         self.steps(&mut session, &mut out, 1, workload.k - 1)?;
         let loss_k = workload.loss(&out)?;

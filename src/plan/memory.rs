@@ -170,7 +170,7 @@ pub(super) fn place<T: Scalar>(
         reads,
         report: Report::default(),
     };
-    plan.report = Report::of(graph, program, &plan);
+    plan.report = Report::of(graph, layout, program, &plan);
     Ok(plan)
 }
 
@@ -311,7 +311,7 @@ impl<'p, T: Scalar> Placer<'p, T> {
             steps.push(match effect {
                 EffectValue::Assign { variable, value } => {
                     let to = self.layout.find(*variable).map_or(0, |v| v.1.start);
-                    EffectStep::Assign { to, from: self.operand(*value)? }
+                    EffectStep::Assign { node: *variable, to, from: self.operand(*value)? }
                 }
                 EffectValue::Update { node, rule, pairs } => {
                     let mut copies = Vec::new();
@@ -320,7 +320,8 @@ impl<'p, T: Scalar> Placer<'p, T> {
                     for ((_, gradient), range) in pairs.iter().zip(&ranges) {
                         let from = self.operand(*gradient)?;
                         if from.place != Place::Arena(at) {
-                            let frame = Frame::new(vec![at..at + from.len], vec![from.piece(DType::Float)]);
+                            let (to, piece) = (at..at + from.len, from.piece(DType::Float));
+                            let frame = Frame::new([to].into(), [piece].into());
                             copies.push((from, frame));
                         }
                         at += range.len();

@@ -12,7 +12,7 @@ mod simplify;
 
 pub(crate) use layout::Layout;
 pub(crate) use lower::{Need, needs, not_fed, run_shape};
-pub use report::Report;
+pub use report::{Report, Work};
 
 use crate::error::Result;
 use crate::kernel::arena::Frame;
@@ -128,6 +128,8 @@ pub(crate) enum FetchFrom {
 #[derive(Debug)]
 pub(crate) enum EffectStep<T: Scalar> {
     Assign {
+        /// The variable.
+        node: NodeId,
         to: usize,
         from: Operand,
     },

@@ -121,7 +121,7 @@ impl<T: Scalar> Executor<T> {
         let mut begun = self.begun.iter();
         for effect in &self.plan.effects {
             match effect {
-                EffectStep::Assign { to, from } => {
+                EffectStep::Assign { to, from, .. } => {
                     let range = *to..*to + from.len;
                     // Never a variable itself: the plan has copied those.
                     let memory = Memory { plan: &self.plan, variables: &[], feeds };
