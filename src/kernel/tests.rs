@@ -275,9 +275,10 @@ fn reductions_are_plain_loops() {
     check_reductions::<f64>();
 }
 
-/// An input of a random loop: how it lies under the loop, and the position of each element's.
-fn access(extents: &[usize], repeats: &[bool]) -> (Access, Vec<usize>) {
-    let (mut strides, mut len) = ([0; MAX_RANK], 1);
+/// An input of a random loop, whose elements are `step` apart: how it lies under the loop, and the
+/// position of each element's.
+fn access(extents: &[usize], repeats: &[bool], step: usize) -> (Access, Vec<usize>) {
+    let (mut strides, mut len) = ([0; MAX_RANK], step);
     for (axis, (&extent, &repeated)) in extents.iter().zip(repeats).enumerate() {
         if !repeated {
             (strides[axis], len) = (len, len * extent);
@@ -295,7 +296,7 @@ fn access(extents: &[usize], repeats: &[bool]) -> (Access, Vec<usize>) {
     all[..extents.len()].copy_from_slice(extents);
     let access = if repeats.iter().all(|&r| r) {
         Access::Splat
-    } else if !repeats.contains(&true) {
+    } else if !repeats.contains(&true) && step == 1 {
         Access::Dense
     } else {
         Access::Strided { rank: extents.len() as u8, extents: all, strides }
@@ -314,7 +315,7 @@ fn check_loop<T: Scalar>(rng: &mut Philox) {
     let (mut accesses, mut inputs, mut values) = (vec![], vec![], vec![]);
     for _ in 0..n_inputs {
         let repeats: Vec<bool> = extents.iter().map(|_| below(3) == 0).collect();
-        let (access, positions) = access(&extents, &repeats);
+        let (access, positions) = access(&extents, &repeats, 1 + below(4) / 3);
         let len = positions.iter().max().map_or(0, |&at| at + 1);
         let mut seeded = Philox::new(below(1 << 30) as u64, 0);
         let x = Placed::<T>::drawn(len, below(4), &mut seeded);
