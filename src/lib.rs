@@ -44,7 +44,8 @@
 //! - [`Tensor`]: values. Rank 2 *is* a `DMatrix`, rank 1 a `DVector`; they go in and out uncopied.
 //! - [`Tape`], [`Expr`]: recording. Every op is a method of `Expr`; shapes broadcast as in NumPy.
 //! - [`Tape::gradient`]: differentiation, of any order.
-//! - [`Session`]: variables and runs; [`Report`] says what a run does before it runs.
+//! - [`Session`]: variables and runs; [`Report`] says what a run does before it runs, [`Trace`]
+//!   when each part of it did.
 //! - [`optim`]: optimizers, schedules, clipping. [`nn`]: layers and their initial weights.
 //! - [`io`], [`data`]: CSV and IDX files; data sets, splits, batches, metrics.
 //! - [`Primitive`]: ops of your own; [`check`] proves derivatives, yours and ours.
@@ -83,8 +84,8 @@ pub mod io;
 
 pub use error::{Error, ErrorKind, Result};
 pub use kernel::rng::Philox;
-pub use plan::{Passes, Report};
-pub use run::{Fetches, Session, Source};
+pub use plan::{Passes, Report, Work};
+pub use run::{Fetches, Session, Source, Stage, Trace, TraceEvent};
 pub use scalar::{DType, Element, Index, Scalar};
 pub use shape::{ANY, Axes, MAX_RANK, Shape};
 pub use tape::op::{

@@ -43,6 +43,9 @@ fn main() -> Result<()> {
         if args.iter().any(|a| a == "--report") {
             println!("{}", run.report(&mut run.session()?)?);
         }
+        if let Some(path) = option("--trace") {
+            run.trace(path)?;
+        }
         println!("{}", run.measure(name, seconds)?);
     }
     Ok(())
@@ -63,6 +66,14 @@ impl Run<'_> {
 
     fn report(&self, session: &mut Session<f32>) -> Result<Report> {
         session.report(&self.workload.fetches, &self.feeds[0])
+    }
+
+    /// Writes when everything in the eleventh step happened.
+    fn trace(&self, path: &str) -> Result<()> {
+        let mut session = self.session()?;
+        self.steps(&mut session, &mut Vec::new(), 0, 10)?;
+        let feeds = &self.feeds[10 % self.feeds.len()];
+        session.trace(&self.workload.fetches, feeds)?.1.write(path)
     }
 
     /// Steps `from` to `from + n`.
@@ -92,7 +103,7 @@ impl Run<'_> {
         });
         let mut session = first_run?;
         let first_call = start.elapsed().as_secs_f64();
-        let plan_bytes = self.report(&mut session)?.arena_bytes;
+        let plan_bytes = self.report(&mut session)?.peak_bytes();
         let loss_1 = workload.loss(&out)?;
         self.steps(&mut session, &mut out, 1, workload.k - 1)?;
         let loss_k = workload.loss(&out)?;

@@ -356,6 +356,40 @@ mod tests {
     }
 
     #[test]
+    fn random_layouts_follow_the_formula() {
+        let mut rng = crate::Philox::new(1, 0);
+        let mut below = |n: usize| rng.below(n as u64) as usize;
+        for _ in 0..if cfg!(miri) { 10 } else { 500 } {
+            let extents: Vec<usize> = (0..1 + below(3)).map(|_| 1 + below(19)).collect();
+            // The axes in any order, with gaps, steps, flips and repeats.
+            let (mut strides, mut offset, mut next) = (vec![0; extents.len()], below(5), 1);
+            let mut axes: Vec<usize> = (0..extents.len()).collect();
+            while !axes.is_empty() {
+                let axis = axes.swap_remove(below(axes.len()));
+                let stride = if below(5) == 0 { 0 } else { next * (1 + below(2)) };
+                next = (stride * extents[axis]).max(next) + below(3);
+                strides[axis] = stride as isize;
+                if below(3) == 0 {
+                    offset += stride * (extents[axis] - 1);
+                    strides[axis] = -strides[axis];
+                }
+            }
+            let pairs = pairs(&extents, &strides, offset);
+            let n = pairs.iter().map(|&(_, at)| at + 1).max().unwrap_or(0);
+            let strided: Vec<u32> = (0..n as u32).map(|i| 7 * i + 1).collect();
+            let mut gathered = vec![0; pairs.len()];
+            copy_strided(&extents, &strides, offset, &strided, &mut gathered);
+            let (mut added, mut want) = (strided.clone(), strided.clone());
+            scatter_add_strided(&extents, &strides, offset, &gathered, &mut added);
+            for (&(dense, at), got) in pairs.iter().zip(&gathered) {
+                assert_eq!(*got, strided[at], "{extents:?} {strides:?} {offset} at {dense}");
+                want[at] += strided[at];
+            }
+            assert_eq!(added, want, "{extents:?} {strides:?} {offset}");
+        }
+    }
+
+    #[test]
     #[should_panic(expected = "0..=6 of 6")]
     fn positions_outside_are_refused() {
         copy_strided(&[4], &[2], 0, &[0.0; 6], &mut [0.0; 4]);

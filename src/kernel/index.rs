@@ -182,6 +182,8 @@ mod tests {
     use crate::error::ErrorKind;
 
     const LANES: &[Lanes] = &[
+        Lanes { inner: 17, extent: 5, outer: 2 },
+        Lanes { inner: 33, extent: 4, outer: 3 },
         Lanes { inner: 1, extent: 5, outer: 1 },
         Lanes { inner: 1, extent: 4, outer: 3 },
         Lanes { inner: 3, extent: 4, outer: 1 },

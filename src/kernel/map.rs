@@ -162,6 +162,11 @@ impl<T: Scalar> MapLoop<T> {
         (self.n_registers + self.inputs.iter().filter(|a| **a != Access::Dense).count()) * BLOCK
     }
 
+    /// One for each op and sum and element, at most what a number can hold.
+    pub(crate) fn flops(&self) -> usize {
+        (self.n_ops + self.n_sums).saturating_mul(self.len)
+    }
+
     /// The blocks of the loop.
     pub(crate) fn n_blocks(&self) -> usize {
         self.len.div_ceil(BLOCK)

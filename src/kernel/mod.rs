@@ -15,3 +15,6 @@ pub(crate) mod update;
 pub(crate) mod vector;
 
 pub mod rng;
+
+#[cfg(test)]
+mod tests;

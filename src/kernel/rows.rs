@@ -46,6 +46,12 @@ impl<T: Scalar> RowPass<T> {
         self.map.len.div_ceil(Self::ROWS)
     }
 
+    /// Of both products and the loop.
+    pub(crate) fn flops(&self) -> usize {
+        let products = self.forward.flops().saturating_add(self.backward.flops());
+        products.saturating_add(self.map.flops())
+    }
+
     /// The elements of scratch that [`RowPass::run`] wants.
     pub(crate) fn scratch(&self) -> usize {
         let products = self.forward.scratch::<T>().max(self.backward.scratch::<T>());

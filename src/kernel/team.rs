@@ -84,6 +84,11 @@ impl Team {
         Ok(team)
     }
 
+    /// The thread, of `threads`, that does part `i` of a job; the caller's is 0.
+    pub(crate) fn thread_of(i: usize, threads: usize) -> usize {
+        i % threads
+    }
+
     /// How many threads there are.
     pub(crate) fn threads(&self) -> usize {
         self.workers.len() + 1

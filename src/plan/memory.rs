@@ -183,7 +183,7 @@ pub(super) fn place<T: Scalar>(
         reads,
         report: Report::default(),
     };
-    plan.report = Report::of(graph, program, &plan);
+    plan.report = Report::of(graph, layout, program, &plan);
     Ok(plan)
 }
 
@@ -352,7 +352,7 @@ impl<'p, T: Scalar> Placer<'p, T> {
             steps.push(match effect {
                 EffectValue::Assign { variable, value } => {
                     let to = self.layout.find(*variable).map_or(0, |v| v.1.start);
-                    EffectStep::Assign { to, from: self.operand(*value)? }
+                    EffectStep::Assign { node: *variable, to, from: self.operand(*value)? }
                 }
                 EffectValue::Update { node, rule, pairs } => {
                     let mut copies = Vec::new();

@@ -13,7 +13,7 @@ mod stream;
 
 pub(crate) use layout::Layout;
 pub(crate) use lower::{Need, needs, not_fed, run_shape};
-pub use report::Report;
+pub use report::{Report, Work};
 
 use crate::error::Result;
 use crate::kernel::arena::Frame;
@@ -135,6 +135,8 @@ pub(crate) enum FetchFrom {
 #[derive(Debug)]
 pub(crate) enum EffectStep<T: Scalar> {
     Assign {
+        /// The variable.
+        node: NodeId,
         to: usize,
         from: Operand,
     },

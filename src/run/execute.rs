@@ -1,12 +1,13 @@
 //! Runs a plan: the only place that knows what memory a `Place` is, and so the seam for another
 //! device. In steady state it allocates nothing.
 
+use super::trace::{Stage, Watched};
 use super::variables::Variables;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::arena::Arena;
 use crate::kernel::map::{BLOCK, MAX_INPUTS, MAX_OUTPUTS, total};
 use crate::kernel::rows::{RowPass, Rows};
-use crate::kernel::team::{Pieces, Team, part, part_of};
+use crate::kernel::team::{Pieces, part, part_of};
 use crate::kernel::update::all_finite;
 use crate::plan::{Code, EffectStep, FetchFrom, Instruction, Operand, Place, Plan, Shared};
 use crate::scalar::{DType, Index, Scalar};
@@ -48,7 +49,7 @@ impl<T: Scalar> Executor<T> {
         graph: &Graph<T>,
         variables: &Variables<T>,
         feeds: &Feeds<'_, T>,
-        team: &mut Team,
+        team: &mut Watched<'_>,
         finite: bool,
     ) -> Result<()> {
         let Executor { plan, floats, indices, step_numbers, .. } = self;
@@ -57,10 +58,12 @@ impl<T: Scalar> Executor<T> {
                 *number = T::lit((variables.steps(*node) + 1) as f64);
             }
         }
-        for step in &plan.instructions {
+        for (i, step) in plan.instructions.iter().enumerate() {
             let node = graph.node(step.source);
+            let event = team.begin(Stage::Instruction(i));
             instruction(plan, step, floats, indices, variables, feeds, team)
                 .map_err(|e| e.within(graph.describe(step.source)).at(node.at))?;
+            team.end(event);
             if finite {
                 for o in step.outputs.iter().filter(|o| o.dtype == DType::Float) {
                     if let Place::Arena(at) = o.place
@@ -116,13 +119,19 @@ impl<T: Scalar> Executor<T> {
         graph: &Graph<T>,
         variables: &mut Variables<T>,
         feeds: &Feeds<'_, T>,
-        team: &mut Team,
+        team: &mut Watched<'_>,
     ) -> Result<()> {
+        if self.plan.effects.is_empty() {
+            return Ok(());
+        }
+        let event = team.begin(Stage::BeginUpdates);
         self.begin_updates(graph, variables, feeds)?;
+        team.end(event);
         let mut begun = self.begun.iter();
-        for effect in &self.plan.effects {
+        for (i, effect) in self.plan.effects.iter().enumerate() {
+            let event = team.begin(Stage::Effect(i));
             match effect {
-                EffectStep::Assign { to, from } => {
+                EffectStep::Assign { to, from, .. } => {
                     let range = *to..*to + from.len;
                     // Never a variable itself: the plan has copied those.
                     let memory = Memory { plan: &self.plan, variables: &[], feeds };
@@ -158,6 +167,7 @@ impl<T: Scalar> Executor<T> {
                     }
                 }
             }
+            team.end(event);
         }
         Ok(())
     }
@@ -273,7 +283,7 @@ fn instruction<T: Scalar>(
     indices: &mut Arena<Index>,
     variables: &Variables<T>,
     feeds: &Feeds<'_, T>,
-    team: &mut Team,
+    team: &mut Watched<'_>,
 ) -> Result<()> {
     let memory = Memory { plan, variables: variables.values.as_slice(), feeds };
     let (mut writes, reads) = floats.open(&step.floats);

@@ -4,7 +4,9 @@ mod execute;
 mod fetch;
 mod interpret;
 mod session;
+mod trace;
 mod variables;
 
 pub use fetch::{Fetches, Source};
 pub use session::Session;
+pub use trace::{Stage, Trace, TraceEvent};

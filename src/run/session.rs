@@ -3,6 +3,7 @@
 use super::execute::Executor;
 use super::fetch::{Fetches, Source};
 use super::interpret::interpret;
+use super::trace::{Recorder, Stage, Trace, Watched};
 use super::variables::Variables;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::team::Team;
@@ -149,7 +150,7 @@ impl<T: Scalar> Session<T> {
                 let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
                 let mut checked = vec![(0, unused); n];
                 self.check_feeds(feeds, &mut checked)?;
-                self.run_checked(&fetches, &checked, out)
+                self.run_checked(&fetches, &checked, out, None)
             }
         }
     }
@@ -164,7 +165,7 @@ impl<T: Scalar> Session<T> {
         let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
         let mut checked = [(0, unused); N];
         self.check_feeds(feeds, &mut checked)?;
-        self.run_checked(fetches, &checked[..feeds.len()], out)
+        self.run_checked(fetches, &checked[..feeds.len()], out, None)
     }
 
     fn run_checked<F: Fetches<T>>(
@@ -172,20 +173,27 @@ impl<T: Scalar> Session<T> {
         fetches: &F,
         feeds: &[(NodeId, FeedValue<'_, T>)],
         out: &mut F::Output,
+        recorder: Option<&mut Recorder>,
     ) -> Result<()> {
         let at = self.plan_for(feeds)?;
         let Session { graph, variables, cached, team, finite, .. } = self;
         let executor = &mut cached[at].executor;
+        let team = &mut Watched { team, recorder };
+        let step = team.begin(Stage::Step);
         variables.check(graph, &executor.plan.reads)?;
         executor.run(graph, variables, feeds, team, *finite)?;
 
+        let event = team.begin(Stage::Fetch);
         let mut i = 0;
         let mut next = || {
             i += 1;
             executor.fetch(i - 1, variables, feeds)
         };
         fetches.take(&mut Source { next: &mut next }, out)?;
-        executor.effects(graph, variables, feeds, team)
+        team.end(event);
+        executor.effects(graph, variables, feeds, team)?;
+        team.end(step);
+        Ok(())
     }
 
     /// The value of one node from the reference interpreter: slow, clear, one buffer a node. No
@@ -224,6 +232,45 @@ impl<T: Scalar> Session<T> {
         self.check_feeds(feeds, &mut checked)?;
         let at = self.plan_for(&checked)?;
         Ok(self.cached[at].executor.plan.report.clone())
+    }
+
+    /// As [`Session::run`], and when everything in it happened, for Chrome's and Perfetto's
+    /// timelines: the instructions, what each thread did of those that threads share, and the
+    /// writes to variables. The first run of a plan touches its memory for the first time, so
+    /// trace a later one.
+    ///
+    /// ```
+    /// use gradtape::{Session, Stage, Tape, Tensor, optim::Sgd};
+    /// let tape = Tape::<f64>::new();
+    /// let w = tape.variable("w", Tensor::vector(vec![1.0, 2.0]));
+    /// let loss = w.square().sum();
+    /// let train = Sgd::new(0.1).minimize(loss)?;
+    /// let mut session = Session::new(&tape)?;
+    /// let ((value, _), trace) = session.trace((loss, train), &[])?;
+    /// assert_eq!(value.item()?, 5.0);
+    /// assert_eq!(trace.events[0].stage, Stage::Step);
+    /// trace.write(std::env::temp_dir().join("step.json"))?;
+    /// # std::fs::remove_file(std::env::temp_dir().join("step.json")).ok();
+    /// # Ok::<(), gradtape::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn trace<F: Fetches<T>>(
+        &mut self,
+        fetches: F,
+        feeds: &[Feed<'_, T>],
+    ) -> Result<(F::Output, Trace)> {
+        self.collect(&fetches)?;
+        let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
+        let mut checked = vec![(0, unused); feeds.len()];
+        self.check_feeds(feeds, &mut checked)?;
+        let at = self.plan_for(&checked)?;
+        let report = self.cached[at].executor.plan.report.clone();
+        let mut out = F::Output::default();
+        let mut recorder = Recorder::new(&report);
+        self.run_checked(&fetches, &checked, &mut out, Some(&mut recorder))?;
+        Ok((out, recorder.trace(report, self.team.threads())))
     }
 
     /// The number of plans compiled and kept.

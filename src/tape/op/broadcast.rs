@@ -39,6 +39,10 @@ impl<T: Scalar> Primitive<T> for BroadcastLike {
         ScalarOp::Id.forward(&x[..1], y, scratch)
     }
 
+    fn flops(&self, _: &[Shape], _: &Shape) -> usize {
+        0
+    }
+
     fn reads(&self, i: usize) -> bool {
         i == 0
     }
@@ -120,6 +124,10 @@ impl<T: Scalar> Primitive<T> for Size {
         let n: usize = self.axes.iter().map(|a| shape.extents()[a]).product();
         y.float()[0] = T::lit(n as f64);
         Ok(())
+    }
+
+    fn flops(&self, _: &[Shape], _: &Shape) -> usize {
+        0
     }
 
     fn reads(&self, _: usize) -> bool {

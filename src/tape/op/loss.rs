@@ -2,7 +2,9 @@
 //! user adds `.mean()`. Two ops stand here; the other losses are formulas of the table's ops.
 
 use super::view::copy;
-use super::{Arg, Cotangents, Derivative, Each, Out, Primitive, RowRule, Take, TakeAdd, Vjp, list};
+use super::{
+    Arg, Cotangents, Derivative, Each, Out, Primitive, RowRule, Softmax, Take, TakeAdd, Vjp, list,
+};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::reduce::{cross_entropy, softmax_residual};
 use crate::scalar::{DType, Scalar};
@@ -133,6 +135,10 @@ impl<T: Scalar> Primitive<T> for SoftmaxCrossEntropy {
         cross_entropy(&x[0].shape(), x[0].float(), x[1].index(), y.float())
     }
 
+    fn flops(&self, x: &[Shape], y: &Shape) -> usize {
+        Primitive::<T>::flops(&Softmax::LogSumExp { axis: 0, keep: false }, x, y)
+    }
+
     fn derivative(&self, i: usize) -> Derivative {
         if i == 0 { Derivative::Smooth } else { Derivative::Zero }
     }
@@ -163,6 +169,10 @@ impl<T: Scalar> Primitive<T> for SoftmaxResidual {
 
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
         softmax_residual(&x[0].shape(), x[0].float(), x[1].index(), y.float())
+    }
+
+    fn flops(&self, x: &[Shape], y: &Shape) -> usize {
+        Primitive::<T>::flops(&Softmax::Softmax { axis: 0 }, x, y)
     }
 
     fn derivative(&self, i: usize) -> Derivative {

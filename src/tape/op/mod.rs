@@ -155,7 +155,8 @@ pub trait Primitive<T: Scalar>: fmt::Debug + Send + Sync {
     }
 
     /// About how many floating-point operations [`Primitive::forward`] does, given the shapes of
-    /// inputs and value: for reports, and to see what is worth another thread.
+    /// inputs and value: for reports, and to see what is worth another thread. By default one for
+    /// each element of the longest of them.
     fn flops(&self, x: &[Shape], y: &Shape) -> usize {
         x.iter().map(Shape::len).max().unwrap_or(0).max(y.len())
     }

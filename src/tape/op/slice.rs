@@ -229,6 +229,10 @@ impl<T: Scalar> Primitive<T> for Slice {
         Ok(())
     }
 
+    fn flops(&self, _: &[Shape], _: &Shape) -> usize {
+        0
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, .. } = at;
         Ok(vec![Some(ct.tape().apply(Unslice { spans: self.spans.clone() }, &[ct, x[0]]))])
@@ -257,6 +261,10 @@ impl<T: Scalar> Primitive<T> for Unslice {
         strided::fill(&mut y, 0.0);
         strided::scatter(&to, &x[0], &mut y);
         Ok(())
+    }
+
+    fn flops(&self, _: &[Shape], _: &Shape) -> usize {
+        0
     }
 
     fn reads(&self, i: usize) -> bool {

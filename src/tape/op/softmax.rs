@@ -67,6 +67,12 @@ impl<T: Scalar> Primitive<T> for Softmax {
         Ok(())
     }
 
+    /// The largest, the difference from it, exp and the sum; then a quotient or a difference.
+    fn flops(&self, x: &[Shape], _: &Shape) -> usize {
+        let each = if let Softmax::LogSumExp { .. } = self { 4 } else { 5 };
+        x[0].len().saturating_mul(each)
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, y, ct, .. } = at;
         let axes = Axes::one(self.axis());

@@ -90,6 +90,10 @@ impl<T: Scalar> Primitive<T> for Take {
         }
     }
 
+    fn flops(&self, _: &[Shape], _: &Shape) -> usize {
+        0
+    }
+
     fn derivative(&self, i: usize) -> Derivative {
         if i == 0 { Derivative::Smooth } else { Derivative::Zero }
     }
@@ -144,6 +148,11 @@ impl<T: Scalar> Primitive<T> for TakeAdd {
         }
     }
 
+    /// One addition for each element that was taken.
+    fn flops(&self, x: &[Shape], _: &Shape) -> usize {
+        x[0].len()
+    }
+
     fn reads(&self, i: usize) -> bool {
         i < 2
     }
@@ -183,6 +192,10 @@ impl<T: Scalar> Primitive<T> for OneHot {
 
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
         index::one_hot(x[0].index(), self.n_classes, y.float())
+    }
+
+    fn flops(&self, _: &[Shape], _: &Shape) -> usize {
+        0
     }
 
     fn derivative(&self, _: usize) -> Derivative {

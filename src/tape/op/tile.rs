@@ -73,6 +73,10 @@ impl<T: Scalar> Primitive<T> for Tile {
         Ok(())
     }
 
+    fn flops(&self, _: &[Shape], _: &Shape) -> usize {
+        0
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, .. } = at;
         Ok(vec![Some(ct.tape().apply(Untile { repeats: self.repeats.clone() }, &[ct, x[0]]))])
@@ -102,6 +106,10 @@ impl<T: Scalar> Primitive<T> for Untile {
         y.fill(T::zero());
         scatter_add_strided(&extents, &strides, 0, x[0].float(), y);
         Ok(())
+    }
+
+    fn flops(&self, x: &[Shape], _: &Shape) -> usize {
+        x[0].len()
     }
 
     fn reads(&self, i: usize) -> bool {

@@ -1,0 +1,282 @@
+//! What a step does: in numbers before it runs, and in a trace while it runs.
+
+use gradtape::nn::{Activation, Mlp};
+use gradtape::optim::Adam;
+use gradtape::{
+    ANY, Arg, ErrorKind, Index, Out, Philox, Primitive, Result, RowRule, Scalar, Session, Shape,
+    Stage, Tape, Tensor, Trace, Work,
+};
+use serde_json::Value;
+
+/// Name, FLOPs, elements read and written.
+fn numbers(work: &Work) -> (&str, usize, usize, usize) {
+    (&work.name, work.flops, work.bytes_read / 8, work.bytes_written / 8)
+}
+
+#[test]
+fn f3_the_report_of_a_dense_layer_is_what_one_counts_by_hand() -> Result<()> {
+    let tape = Tape::<f64>::new();
+    let x = tape.placeholder("x", [ANY, 3]);
+    let w = tape.variable("w", Tensor::zeros([3, 2])?);
+    let b = tape.variable("b", Tensor::zeros([2])?);
+    let loss = (x.matmul(w) + b).square().sum();
+    let step = Adam::new(0.1).minimize(loss)?;
+    let mut session = Session::new(&tape)?;
+    let fed = Tensor::zeros([5, 3])?;
+    let report = session.report((loss, step), &[x.feed(&fed)])?;
+
+    let works: Vec<_> = report.instructions.iter().map(numbers).collect();
+    for work in [
+        // x·w: 2·5·3·2 FLOPs of 5·3 and 3·2 numbers to 5·2.
+        ("matmul", 60, 15 + 6, 10),
+        // xᵀ·slope
+        ("matmul", 60, 15 + 10, 6),
+        // The slope summed over 5 rows.
+        ("sum_to_like", 10, 10, 2),
+    ] {
+        assert!(works.contains(&work), "{work:?} in {works:?}");
+    }
+    // The rest is elementwise, or the sum of the loss: one operation for each of 10 elements.
+    let loops = || report.instructions.iter().filter(|work| work.name.starts_with("loop"));
+    assert_eq!((loops().count(), report.kernels), (report.loops, 3 + report.loops), "{report}");
+    let in_loops = 10 * report.elementwise_ops;
+    assert_eq!(loops().map(|work| work.flops).sum::<usize>(), in_loops, "{report}");
+    assert_eq!(report.flops, 60 + 60 + 10 + in_loops, "{report}");
+    let (read, written) = works.iter().fold((0, 0), |sum, w| (sum.0 + w.2 * 8, sum.1 + w.3 * 8));
+    assert_eq!((report.bytes_read, report.bytes_written), (read, written), "{report}");
+    let [adam] = &report.effects[..] else { panic!("{report}") };
+    // w, g, m, v in; w, m, v out; for each of 8 parameters.
+    assert_eq!(numbers(adam), ("adam", 0, 4 * 8, 3 * 8));
+    assert_eq!((report.variable_bytes, report.state_bytes), (8 * 8, 2 * 8 * 8));
+    assert_eq!(report.peak_bytes(), report.arena_bytes + 8 * 8 + 2 * 8 * 8);
+    // At least the product or the slope, beside all gradients.
+    assert!(report.arena_bytes >= (10 + 8) * 8, "{report}");
+    Ok(())
+}
+
+#[test]
+fn f3_a_loop_reads_and_writes_each_byte_once() -> Result<()> {
+    let tape = Tape::<f64>::new();
+    let (x, b) = (tape.placeholder("x", [7, 3]), tape.placeholder("b", [3]));
+    let y = (x + b).tanh() * x - b;
+    let (fed, bias) = (Tensor::zeros([7, 3])?, Tensor::zeros([3])?);
+    let report = Session::new(&tape)?.report(y, &[x.feed(&fed), b.feed(&bias)])?;
+    let works: Vec<_> = report.instructions.iter().map(numbers).collect();
+    assert_eq!(works, [("loop of 4 ops", 4 * 21, 21 + 3, 21)]);
+    assert_eq!(report.instructions[0].intensity(), 84.0 / (45.0 * 8.0));
+    Ok(())
+}
+
+#[test]
+fn f3_bytes_are_counted_once_and_copies_have_no_flops() -> Result<()> {
+    let tape = Tape::<f64>::new();
+    let (x, i) = (tape.placeholder("x", [4, 4]), tape.index_placeholder("i", [3]));
+    let w = tape.variable("w", Tensor::zeros([4, 4])?);
+    let [squared, taken, softmax] = [x.matmul(x), x.take(0, i), x.softmax(-1)];
+    let assign = tape.assign(w, x);
+    let fed = Tensor::zeros([4, 4])?;
+    let indices = Tensor::<Index>::zeros([3])?;
+    let mut session = Session::new(&tape)?;
+    let mut only = |node| session.report(node, &[x.feed(&fed), i.feed(&indices)]);
+
+    let report = only(squared)?;
+    assert_eq!(numbers(&report.instructions[0]), ("matmul", 2 * 64, 16, 16), "{report}");
+    let report = only(taken)?;
+    // Indices are four bytes.
+    let work = &report.instructions[0];
+    assert_eq!((work.flops, work.bytes_read, work.bytes_written), (0, 16 * 8 + 12, 12 * 8));
+    let report = only(softmax)?;
+    assert_eq!(numbers(&report.instructions[0]), ("softmax", 5 * 16, 16, 16), "{report}");
+    let report = only(assign)?;
+    assert_eq!((report.kernels, report.bytes_read, report.state_bytes), (0, 0, 0), "{report}");
+    assert_eq!(numbers(&report.effects[0]), ("assign", 0, 16, 16), "{report}");
+    assert_eq!(report.effects[0].node, "w");
+    Ok(())
+}
+
+#[test]
+fn f3_nodes_are_counted_before_and_after() -> Result<()> {
+    let tape = Tape::<f64>::new();
+    let x = tape.placeholder("x", [6]);
+    let unused = x.cos();
+    let y = (x.exp() * 1.0).reshape([2, 3]) + x.exp().reshape([2, 3]);
+    let fed = Tensor::zeros([6])?;
+    let report = Session::new(&tape)?.report(y, &[x.feed(&fed)])?;
+    // x, exp, 1 and their product, both reshaped, the sum; and cos.
+    assert_eq!((report.nodes_recorded, report.nodes_needed), (8, 7), "{report}");
+    // exp and the sum.
+    assert_eq!(report.nodes_computed, 2, "{report}");
+    assert!(report.to_string().contains("\nnodes     8 recorded, 7 needed, 2 computed\n"));
+    let _ = unused;
+    Ok(())
+}
+
+/// A step of a small network on two threads, traced after a run; also its twin, not traced.
+fn traced_training() -> Result<(Trace, [Tensor<f32>; 2], [Vec<f32>; 2])> {
+    let tape = Tape::<f32>::new();
+    let (x, y) = (tape.placeholder("x", [ANY, 256]), tape.index_placeholder("y", [ANY]));
+    let model = Mlp::new(&tape, &[256, 128, 10], Activation::Tanh, &mut Philox::new(1, 0))?;
+    let loss = model.forward(x).softmax_cross_entropy(y).mean();
+    let step = Adam::new(1e-3).minimize(loss)?;
+    let inputs = Tensor::from_fn([128, 256], |at| ((at[0] * 7 + at[1] * 3) % 11) as f32 / 11.0)?;
+    let labels = Tensor::from_fn([128], |at| (at[0] % 10) as Index)?;
+    let feeds = [x.feed(&inputs), y.feed(&labels)];
+    let mut session = Session::new(&tape)?.with_threads(2)?;
+    session.run((loss, step), &feeds)?;
+    let ((got, _), trace) = session.trace((loss, step), &feeds)?;
+
+    let mut twin = Session::new(&tape)?.with_threads(2)?;
+    twin.run((loss, step), &feeds)?;
+    let (want, _) = twin.run((loss, step), &feeds)?;
+    let weights = [session.parameters().to_vec(), twin.parameters().to_vec()];
+    Ok((trace, [got, want], weights))
+}
+
+#[test]
+fn f4_a_traced_run_is_a_run() -> Result<()> {
+    let (_, [got, want], [weights, expected]) = traced_training()?;
+    assert_eq!(got, want);
+    assert!(weights == expected);
+    Ok(())
+}
+
+#[test]
+fn f4_each_instruction_and_part_is_one_event_inside_the_step() -> Result<()> {
+    let (trace, ..) = traced_training()?;
+    let Trace { report, events, .. } = &trace;
+    assert!(report.shared > 0 && report.instructions.iter().any(|work| work.parts == 1));
+    let step = events[0];
+    assert_eq!(step.stage, Stage::Step);
+    let inside = |inner: &gradtape::TraceEvent, outer: &gradtape::TraceEvent| {
+        inner.start_ns >= outer.start_ns && inner.start_ns + inner.ns <= outer.start_ns + outer.ns
+    };
+    assert!(events.iter().all(|event| inside(event, &step)));
+
+    let instructions = report.instructions.iter().enumerate();
+    let instructions = instructions.map(|(i, work)| (Stage::Instruction(i), work.parts));
+    let effects = report.effects.iter().enumerate().map(|(i, w)| (Stage::Effect(i), w.parts));
+    let mut n_events = 1;
+    let mut end_of_last = 0;
+    let once = [(Stage::Fetch, 1), (Stage::BeginUpdates, 1)];
+    for (stage, parts) in instructions.chain(once).chain(effects) {
+        let of_stage: Vec<_> = events.iter().filter(|event| event.stage == stage).collect();
+        let (whole, of_parts) = of_stage.split_first().expect("an event of each stage");
+        assert_eq!((whole.part, whole.thread), (None, 0), "{stage:?}");
+        assert!(whole.start_ns >= end_of_last, "{stage:?} begins after what came before");
+        end_of_last = whole.start_ns + whole.ns;
+        let expected = if parts > 1 { parts } else { 0 };
+        assert_eq!(of_parts.len(), expected, "{stage:?}");
+        for (i, part) in of_parts.iter().enumerate() {
+            assert_eq!((part.part, part.thread), (Some(i), i % 2), "{stage:?}");
+            assert!(inside(part, whole), "{stage:?}: {part:?} in {whole:?}");
+        }
+        n_events += of_stage.len();
+    }
+    assert_eq!(events.len(), n_events);
+    Ok(())
+}
+
+#[test]
+fn f4_the_file_holds_each_event_with_what_it_worked_on() -> Result<()> {
+    let (trace, ..) = traced_training()?;
+    let path = std::env::temp_dir().join(format!("gradtape-trace-{}.json", std::process::id()));
+    trace.write(&path)?;
+    let text = std::fs::read_to_string(&path).expect("the trace");
+    std::fs::remove_file(&path).expect("to be removed");
+    let json: Value = serde_json::from_str(&text).expect("JSON");
+    let of_phase = |phase: &str| -> Vec<&Value> {
+        let events = json["traceEvents"].as_array().expect("a list");
+        events.iter().filter(|event| event["ph"] == phase).collect()
+    };
+    let threads: Vec<_> = of_phase("M").iter().map(|m| m["args"]["name"].clone()).collect();
+    assert_eq!(threads, ["gradtape", "thread 0", "thread 1"]);
+
+    let written = of_phase("X");
+    assert_eq!(written.len(), trace.events.len());
+    for (event, json) in trace.events.iter().zip(written) {
+        let nanoseconds = |key: &str| (json[key].as_f64().expect(key) * 1e3).round() as u64;
+        assert_eq!((nanoseconds("ts"), nanoseconds("dur")), (event.start_ns, event.ns));
+        assert_eq!(json["tid"], event.thread);
+        let (Stage::Instruction(i) | Stage::Effect(i)) = event.stage else { continue };
+        let (works, sort) = match event.stage {
+            Stage::Effect(_) => (&trace.report.effects, "effect"),
+            _ => (&trace.report.instructions, "instruction"),
+        };
+        let (args, work) = (&json["args"], &works[i]);
+        assert_eq!(
+            (&json["name"], &args["node"]),
+            (&work.name.as_str().into(), &work.node.as_str().into())
+        );
+        assert_eq!(args["number"], i);
+        if let Some(part) = event.part {
+            assert_eq!((&json["cat"], &args["part"]), (&"part".into(), &part.into()));
+            continue;
+        }
+        assert_eq!((&json["cat"], &args["FLOPs"]), (&sort.into(), &work.flops.into()));
+        assert_eq!(args["bytes read"], work.bytes_read);
+        assert_eq!(args["bytes written"], work.bytes_written);
+        assert_eq!(args["source"], work.at.to_string());
+        let rate = args["GFLOP/s"].as_f64().expect("a number");
+        assert!(
+            (rate * event.ns as f64 / work.flops.max(1) as f64 - 1.0).abs() < 0.1 || rate < 0.1
+        );
+    }
+    Ok(())
+}
+
+/// x, under a name that a careless writer would spoil a file with.
+#[derive(Debug)]
+struct Hostile;
+
+const HOSTILE: &str = "a\"b\\c\n\t\r\u{8}\u{0}\u{1f}\u{7f}</script>{}[]é∂\u{2028}\u{1f600}";
+
+impl<T: Scalar> Primitive<T> for Hostile {
+    fn name(&self) -> &str {
+        HOSTILE
+    }
+    fn shape(&self, x: &[Shape]) -> Result<Shape> {
+        Ok(x[0])
+    }
+    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
+        y.float().copy_from_slice(x[0].float());
+        Ok(())
+    }
+    fn rows(&self, _: &[Shape], _: &[bool]) -> RowRule {
+        RowRule::Split
+    }
+}
+
+#[test]
+fn f4_names_that_hold_anything_come_back_from_the_file() -> Result<()> {
+    let tape = Tape::<f64>::new();
+    let x = tape.variable("x", 1.0);
+    let y = tape.custom(Hostile, &[x]);
+    let (value, trace) = Session::new(&tape)?.trace(y, &[])?;
+    assert_eq!(value, 1.0.into());
+    let json: Value = serde_json::from_str(&trace.to_json()).expect("JSON");
+    let events = json["traceEvents"].as_array().expect("a list");
+    let event = events.iter().find(|event| event["cat"] == "instruction").expect("the op");
+    assert_eq!(event["name"], HOSTILE);
+    assert_eq!(event["args"]["node"], trace.report.instructions[0].node);
+    assert!(trace.report.instructions[0].node.starts_with(HOSTILE));
+    Ok(())
+}
+
+#[test]
+fn f4_a_trace_that_fails_says_so_and_changes_nothing() -> Result<()> {
+    let tape = Tape::<f64>::new();
+    let (x, i) = (tape.placeholder("x", [2]), tape.index_placeholder("i", [1]));
+    let w = tape.variable("w", Tensor::zeros([1])?);
+    let assign = tape.assign(w, x.take(0, i));
+    let mut session = Session::new(&tape)?;
+    let (fed, wrong) = (Tensor::full([2], 1.0)?, Tensor::vector(vec![7]));
+    let feeds = [x.feed(&fed), i.feed(&wrong)];
+    let error = session.trace(assign, &feeds).unwrap_err();
+    assert_eq!(error.to_string(), session.run(assign, &feeds).unwrap_err().to_string());
+    assert_eq!(session.value(w)?.as_slice(), [0.0]);
+    let (_, trace) = session.trace(w, &[])?;
+    let error = trace.write("/nowhere/step.json").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().starts_with("/nowhere/step.json: "), "{error}");
+    Ok(())
+}
