@@ -34,21 +34,21 @@ macro_rules! scalar_ops {
         /// | exp | 1.05 | 1.01 |
         /// | expm1 | 1.33 | 1.29 |
         /// | sigmoid | 2.41 | 2.02 |
-        /// | log | 0.85 | 0.53 |
+        /// | log | 0.84 | 0.53 |
         /// | log1p | 0.88 | 0.88 |
         /// | softplus | 1.67 | 1.58 |
         /// | tanh | 1.52 | 1.59 |
-        /// | sinh | 1.68 | 1.61 |
-        /// | cosh | 1.35 | 1.30 |
-        /// | sin | 0.85 | 0.84 |
-        /// | cos | 0.85 | 0.83 |
-        /// | tan | 2.25 | 2.23 |
-        /// | asin | 1.13 | 1.10 |
-        /// | acos | 1.08 | 1.10 |
-        /// | atan | 1.88 | 1.81 |
-        /// | atan2 | 1.88 | 1.81 |
-        /// | erf | 0.98 | 1.00 |
-        /// | pow | 0.51 | 0.89 |
+        /// | sinh | 1.68 | 1.74 |
+        /// | cosh | 1.39 | 1.28 |
+        /// | sin | 0.90 | 0.83 |
+        /// | cos | 0.87 | 0.82 |
+        /// | tan | 2.38 | 2.18 |
+        /// | asin | 1.18 | 1.09 |
+        /// | acos | 1.15 | 1.12 |
+        /// | atan | 1.88 | 1.82 |
+        /// | atan2 | 1.80 | 1.78 |
+        /// | erf | 1.12 | 1.10 |
+        /// | pow | 0.50 | 0.89 |
         ///
         /// Zeros, infinities, NaN, overflow and subnormal numbers are as IEEE 754 recommends.
         /// The bits are the same with AVX2, AVX-512 and NEON; x86-64 without FMA has other bits
