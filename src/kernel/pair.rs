@@ -4,7 +4,7 @@
 use super::map::{Loop, each3};
 use crate::scalar::{Scalar, of_type};
 
-/// An operation that may be the first of two; all but the last two may be the second.
+/// An operation of two in one loop. Not all pairs are there: see [`pair`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arithmetic {
     Add,
@@ -15,7 +15,7 @@ pub(crate) enum Arithmetic {
 }
 
 /// The loop y = (a first b) second c, or y = c second (a first b) if the first is `on_right`. A first
-/// of one argument does not look at b. `None` if there is no such loop.
+/// of one argument does not look at b, nor a second at c. `None` if there is no such loop.
 pub(crate) fn pair<T: Scalar>(
     first: Arithmetic,
     second: Arithmetic,
@@ -34,8 +34,9 @@ macro_rules! pairs {
             $((Arithmetic::$f, Arithmetic::Add, _) => looped!(|$a, $b, c| $inner + c),
             (Arithmetic::$f, Arithmetic::Sub, false) => looped!(|$a, $b, c| $inner - c),
             (Arithmetic::$f, Arithmetic::Sub, true) => looped!(|$a, $b, c| c - $inner),
-            (Arithmetic::$f, Arithmetic::Mul, _) => looped!(|$a, $b, c| $inner * c),)*
-            (_, Arithmetic::Neg | Arithmetic::Square, _) => None,
+            (Arithmetic::$f, Arithmetic::Mul, _) => looped!(|$a, $b, c| $inner * c),
+            (Arithmetic::$f, Arithmetic::Neg, _) => looped!(|$a, $b, _c| -$inner),)*
+            (_, Arithmetic::Square, _) => None,
         }
     };
 }
@@ -73,7 +74,7 @@ mod tests {
         let x: Vec<f32> = (0..70).map(|i| (i as f32 * 0.37).sin() * 3.0).collect();
         let (a, b, c) = (&x[..67], &x[1..68], &x[2..69]);
         for first in [Add, Sub, Mul, Neg, Square] {
-            for second in [Add, Sub, Mul] {
+            for second in [Add, Sub, Mul, Neg] {
                 for on_right in [false, true] {
                     let Some(Loop::Three(run)) = pair::<f32>(first, second, on_right) else {
                         panic!("{first:?} {second:?}")
@@ -83,14 +84,14 @@ mod tests {
                     for i in 0..67 {
                         let inner = value(first, a[i], b[i]);
                         let want = match on_right {
-                            true => value(second, c[i], inner),
-                            false => value(second, inner, c[i]),
+                            true if second != Neg => value(second, c[i], inner),
+                            _ => value(second, inner, c[i]),
                         };
                         assert_eq!(y[i], want, "{first:?} {second:?} {on_right} at {i}");
                     }
                 }
             }
         }
-        assert!(pair::<f64>(Add, Neg, false).is_none());
+        assert!(pair::<f64>(Add, Square, false).is_none());
     }
 }

@@ -406,8 +406,11 @@ fn pairs<T: Scalar>(
     let arithmetic = |id: ValueId| program.value(id).elementwise().and_then(ScalarOp::arithmetic);
     let mut pairs: HashMap<ValueId, Pair<T>> = HashMap::new();
     for &id in members {
-        let (Some(second), &[a, b]) = (arithmetic(id), read_inputs(program.value(id))) else {
-            continue;
+        let Some(second) = arithmetic(id) else { continue };
+        let (a, b) = match *read_inputs(program.value(id)) {
+            [a] => (a, a),
+            [a, b] => (a, b),
+            _ => continue,
         };
         for (inner, other, on_right) in [(a, b, false), (b, a, true)] {
             let alone = members.contains(&inner) && n_reads[&inner] == 1 && !is_read(inner);
@@ -421,6 +424,7 @@ fn pairs<T: Scalar>(
                 [x, y] => (x, y),
                 _ => continue,
             };
+            let other = if other == inner { x } else { other };
             pairs.insert(id, Pair { inner, reads: [x, y, other], run });
             break;
         }

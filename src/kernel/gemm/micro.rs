@@ -55,6 +55,13 @@ pub(super) struct Lanes<'a, T> {
     pub c_col: usize,
 }
 
+/// A square of as many numbers as a register has, rows `step` apart.
+pub(super) struct Square<'a, T> {
+    pub data: &'a [T],
+    pub step: usize,
+}
+
+type TransposeFn<T> = unsafe fn(&Square<T>, &mut [T], usize);
 type TileFn<T> = unsafe fn(&Tile<T>, &mut [T]);
 type DotsFn<T> = unsafe fn(&Dots<T>, &mut DotBlock<T>);
 type LanesFn<T> = unsafe fn(&Lanes<T>, &mut [T]);
@@ -67,6 +74,7 @@ pub(super) struct Kernels<T: 'static> {
     tile: &'static [&'static [TileFn<T>]],
     dots: &'static [&'static [DotsFn<T>]],
     batch: &'static [&'static [LanesFn<T>]],
+    transpose: TransposeFn<T>,
 }
 
 /// `table!(f, V; 1 2; [1 2 3])`: rows of `f::<V, m, n>`.
@@ -95,6 +103,7 @@ impl<T: Scalar> Kernels<T> {
                 tile: table!(tile, T; 1 2; [1 2 3 4]),
                 dots: table!(dots, T; 1 2 3 4; [1 2 3 4]),
                 batch: table!(batch, T; 1 2 3 4; [1 2 3 4]),
+                transpose: transpose::<T>,
             }
         }
     }
@@ -112,6 +121,15 @@ impl<T: Scalar> Kernels<T> {
     /// The most rows and columns of dot products.
     pub(super) fn dots_extents(&self) -> (usize, usize) {
         (self.dots.len(), self.dots[0].len())
+    }
+
+    /// Writes the rows of a square as columns: as rows of `to`, `to_step` apart.
+    #[inline]
+    pub(super) fn transpose(&self, from: &Square<T>, to: &mut [T], to_step: usize) {
+        assert!((self.lanes - 1) * from.step + self.lanes <= from.data.len());
+        assert!((self.lanes - 1) * to_step + self.lanes <= to.len());
+        // SAFETY: the lengths were checked, and `get` gave a table that the machine can run.
+        unsafe { (self.transpose)(from, to, to_step) }
     }
 
     /// Runs the tile kernel for these extents.
@@ -151,7 +169,7 @@ impl<T: Scalar> Kernels<T> {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::super::simd::Simd;
-    use super::{DotBlock, Dots, Kernels, Lanes, Tile};
+    use super::{DotBlock, Dots, Kernels, Lanes, Square, Tile};
     use core::arch::x86_64::*;
 
     /// # Safety
@@ -277,10 +295,38 @@ mod x86 {
         }
     }
 
+    /// By log₂ N perfect shuffles of the rows: each zips the first half with the second.
+    ///
+    /// # Safety
+    /// The instructions of `V`, N = its lanes, slices as [`Kernels::transpose`] checks.
+    #[inline(always)]
+    unsafe fn transpose<V: Simd, const N: usize>(
+        from: &Square<V::T>,
+        to: &mut [V::T],
+        to_step: usize,
+    ) {
+        // SAFETY: N rows of N numbers, which the caller has checked.
+        unsafe {
+            let mut rows = [V::zero(); N];
+            for (r, row) in rows.iter_mut().enumerate() {
+                *row = V::load(from.data.as_ptr().add(r * from.step));
+            }
+            for _ in 0..N.ilog2() {
+                let before = rows;
+                for r in 0..N / 2 {
+                    [rows[2 * r], rows[2 * r + 1]] = before[r].zip(before[r + N / 2]);
+                }
+            }
+            for (r, row) in rows.into_iter().enumerate() {
+                row.store(to.as_mut_ptr().add(r * to_step));
+            }
+        }
+    }
+
     /// The kernels compiled for a level, and their tables for both scalars.
     macro_rules! level {
-        ($features:literal, $tile:ident, $dots:ident, $batch:ident, $m:tt, $n:tt, $r:tt, $c:tt,
-         $($TABLE:ident: $V:ty),*) => {
+        ($features:literal, $tile:ident, $dots:ident, $batch:ident, $transpose:ident,
+         $m:tt, $n:tt, $r:tt, $c:tt, $($TABLE:ident: $V:ty, $lanes:literal),*) => {
             /// # Safety
             /// As [`tile`].
             #[target_feature(enable = $features)]
@@ -311,24 +357,36 @@ mod x86 {
                 // SAFETY: the caller's.
                 unsafe { batch::<V, R, N>(l, c) }
             }
+            /// # Safety
+            /// As [`transpose`].
+            #[target_feature(enable = $features)]
+            unsafe fn $transpose<V: Simd, const N: usize>(
+                from: &Square<V::T>,
+                to: &mut [V::T],
+                to_step: usize,
+            ) {
+                // SAFETY: the caller's.
+                unsafe { transpose::<V, N>(from, to, to_step) }
+            }
             $(pub(super) static $TABLE: Kernels<<$V as Simd>::T> = Kernels {
                 lanes: <$V>::LANES,
                 tile: level!(@ $tile, $V, $m, $n),
                 dots: level!(@ $dots, $V, $r, $c),
                 batch: level!(@ $batch, $V, $r, $c),
+                transpose: $transpose::<$V, $lanes>,
             };)*
         };
         (@ $f:ident, $V:ty, [$($m:literal)*], $n:tt) => { table!($f, $V; $($m)*; $n) };
     }
     level!(
         "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma",
-        tile_avx512, dots_avx512, batch_avx512, [1 2 3], [1 2 3 4 5 6 7 8], [1 2 3 4], [1 2 3 4 5 6],
-        AVX512_F32: __m512, AVX512_F64: __m512d
+        tile_avx512, dots_avx512, batch_avx512, transpose_avx512, [1 2 3], [1 2 3 4 5 6 7 8], [1 2 3 4], [1 2 3 4 5 6],
+        AVX512_F32: __m512, 16, AVX512_F64: __m512d, 8
     );
     level!(
         "avx2,fma",
-        tile_avx2, dots_avx2, batch_avx2, [1 2], [1 2 3 4 5 6], [1 2 3], [1 2 3 4],
-        AVX2_F32: __m256, AVX2_F64: __m256d
+        tile_avx2, dots_avx2, batch_avx2, transpose_avx2, [1 2], [1 2 3 4 5 6], [1 2 3], [1 2 3 4],
+        AVX2_F32: __m256, 8, AVX2_F64: __m256d, 4
     );
 }
 
@@ -380,6 +438,15 @@ fn dots<T: Scalar, const R: usize, const N: usize>(d: &Dots<T>, out: &mut DotBlo
                 *acc += a * b;
             }
             *out = acc[0] + acc[2] + (acc[1] + acc[3]);
+        }
+    }
+}
+
+/// The twin of the transposes.
+fn transpose<T: Scalar>(from: &Square<T>, to: &mut [T], to_step: usize) {
+    for p in 0..LANES {
+        for r in 0..LANES {
+            to[p * to_step + r] = from.data[r * from.step + p];
         }
     }
 }

@@ -1,48 +1,68 @@
 //! Packing: blocks of a matrix copied into panels that a microkernel reads front to back.
 
 use super::MatRef;
+use super::micro::{Kernels, Square};
 use crate::Scalar;
-use crate::kernel::cpu::multiversion;
 
-/// How many columns are transposed at a time, so that the lines written stay in L1.
-const COLS: usize = 8;
-
-multiversion! {
-    /// Writes `src` as panels of `width` rows, each column-major; the last one's missing rows
-    /// are left as they were, as no kernel reads them.
-    pub(super) fn pack<T: Scalar>(src: MatRef<T>, width: usize, out: &mut [T]) {
-        let panels = out[..src.rows.div_ceil(width) * width * src.cols]
-            .chunks_exact_mut(width * src.cols);
-        for (panel, i) in panels.zip((0..src.rows).step_by(width)) {
-            let rows = width.min(src.rows - i);
-            if src.row_stride == 1 {
-                for (p, to) in panel.chunks_exact_mut(width).enumerate() {
-                    to[..rows].copy_from_slice(&src.from(i, p)[..rows]);
-                }
-            } else if src.col_stride == 1 {
-                for (block, to) in panel.chunks_mut(COLS * width).enumerate() {
-                    for r in 0..rows {
-                        let from = src.from(i + r, block * COLS);
-                        if let (Some((from, _)), true) =
-                            (from.split_first_chunk::<COLS>(), to.len() == COLS * width)
-                        {
-                            for p in 0..COLS {
-                                to[p * width + r] = from[p];
-                            }
-                        } else {
-                            for (p, &x) in from[..to.len() / width].iter().enumerate() {
-                                to[p * width + r] = x;
-                            }
-                        }
-                    }
-                }
-            } else {
-                for (p, to) in panel.chunks_exact_mut(width).enumerate() {
-                    for (r, to) in to[..rows].iter_mut().enumerate() {
-                        *to = src.from(i + r, p)[0];
+/// Writes `src` as panels of `width` rows, each column-major; the last one's missing rows are left
+/// as they were, as no kernel reads them.
+pub(super) fn pack<T: Scalar>(src: MatRef<T>, width: usize, out: &mut [T]) {
+    let len = src.rows.div_ceil(width) * width * src.cols;
+    let panels = out[..len].chunks_exact_mut(width * src.cols);
+    for (panel, i) in panels.zip((0..src.rows).step_by(width)) {
+        let rows = width.min(src.rows - i);
+        if src.row_stride == 1 {
+            // Of the usual widths the length of a copy is known, which makes it a few moves.
+            match rows {
+                48 => columns::<T, 48>(src, i, width, panel),
+                32 => columns::<T, 32>(src, i, width, panel),
+                24 => columns::<T, 24>(src, i, width, panel),
+                16 => columns::<T, 16>(src, i, width, panel),
+                8 => columns::<T, 8>(src, i, width, panel),
+                _ => {
+                    for (p, to) in panel.chunks_exact_mut(width).enumerate() {
+                        to[..rows].copy_from_slice(&src.from(i, p)[..rows]);
                     }
                 }
             }
+        } else if src.col_stride == 1 {
+            transposed(src, i, rows, width, panel);
+        } else {
+            for (p, to) in panel.chunks_exact_mut(width).enumerate() {
+                for (r, to) in to[..rows].iter_mut().enumerate() {
+                    *to = src.from(i + r, p)[0];
+                }
+            }
+        }
+    }
+}
+
+/// A panel of R rows from `i` on, whose columns are contiguous.
+fn columns<T: Scalar, const R: usize>(src: MatRef<T>, i: usize, width: usize, panel: &mut [T]) {
+    for (p, to) in panel.chunks_exact_mut(width).enumerate() {
+        if let (Some(to), Some(from)) =
+            (to.first_chunk_mut::<R>(), src.from(i, p).first_chunk::<R>())
+        {
+            *to = *from;
+        }
+    }
+}
+
+/// A panel of rows that are contiguous themselves: squares are transposed in registers.
+fn transposed<T: Scalar>(src: MatRef<T>, i: usize, rows: usize, width: usize, panel: &mut [T]) {
+    let kernels = Kernels::<T>::get();
+    let lanes = kernels.lanes;
+    let (full_rows, full_cols) = (rows / lanes * lanes, src.cols / lanes * lanes);
+    for p in (0..full_cols).step_by(lanes) {
+        for r in (0..full_rows).step_by(lanes) {
+            let square = Square { data: src.from(i + r, p), step: src.row_stride };
+            kernels.transpose(&square, &mut panel[p * width + r..], width);
+        }
+    }
+    for r in 0..rows {
+        let done = if r < full_rows { full_cols } else { 0 };
+        for (p, &x) in (done..src.cols).zip(&src.from(i + r, 0)[done..]) {
+            panel[p * width + r] = x;
         }
     }
 }

@@ -25,6 +25,8 @@ pub(super) trait Simd: Copy {
     unsafe fn add(self, y: Self) -> Self;
     /// self · y + z, rounded once.
     unsafe fn mul_add(self, y: Self, z: Self) -> Self;
+    /// The lanes of both in turn: x₀ y₀ x₁ y₁ …, as two registers.
+    unsafe fn zip(self, y: Self) -> [Self; 2];
     /// The sum of all lanes, halves added to each other: the same order wherever it is inlined.
     unsafe fn sum(self) -> Self::T;
 }
@@ -32,6 +34,7 @@ pub(super) trait Simd: Copy {
 macro_rules! simd {
     ($V:ident, $T:ident, $lanes:literal, $Mask:ident, first($n:ident) = $first:expr,
      load_first($p:ident, $mask:ident) = $load_first:expr, sum($x:ident) = $sum:expr,
+     zip($a:ident, $b:ident) = $zip:expr,
      $zero:ident, $splat:ident, $load:ident, $store:ident, $store_first:ident, $add:ident, $mul_add:ident) => {
         #[allow(unused_unsafe)] // masks are plain numbers in AVX-512
         impl Simd for $V {
@@ -84,6 +87,12 @@ macro_rules! simd {
                 unsafe { $mul_add(self, y, z) }
             }
             #[inline(always)]
+            unsafe fn zip(self, $b: Self) -> [Self; 2] {
+                let $a = self;
+                // SAFETY: as above.
+                unsafe { $zip }
+            }
+            #[inline(always)]
             unsafe fn sum(self) -> $T {
                 let $x = self;
                 // SAFETY: as above.
@@ -105,6 +114,11 @@ simd!(
         _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(x)))
     )
     .sum(),
+    zip(a, b) = {
+        let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+        [_mm512_permutex2var_ps(a, low, b), _mm512_permutex2var_ps(a, high, b)]
+    },
     _mm512_setzero_ps,
     _mm512_set1_ps,
     _mm512_loadu_ps,
@@ -121,6 +135,11 @@ simd!(
     first(n) = ((1u32 << n) - 1) as __mmask8,
     load_first(p, mask) = _mm512_maskz_loadu_pd(mask, p),
     sum(x) = _mm256_add_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd::<1>(x)).sum(),
+    zip(a, b) = {
+        let low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+        let high = _mm512_add_epi64(low, _mm512_set1_epi64(4));
+        [_mm512_permutex2var_pd(a, low, b), _mm512_permutex2var_pd(a, high, b)]
+    },
     _mm512_setzero_pd,
     _mm512_set1_pd,
     _mm512_loadu_pd,
@@ -142,6 +161,10 @@ simd!(
         let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
         _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
     },
+    zip(a, b) = {
+        let (even, odd) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        [_mm256_permute2f128_ps::<0x20>(even, odd), _mm256_permute2f128_ps::<0x31>(even, odd)]
+    },
     _mm256_setzero_ps,
     _mm256_set1_ps,
     _mm256_loadu_ps,
@@ -160,6 +183,10 @@ simd!(
     sum(x) = {
         let x = _mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd::<1>(x));
         _mm_cvtsd_f64(_mm_add_sd(x, _mm_unpackhi_pd(x, x)))
+    },
+    zip(a, b) = {
+        let (even, odd) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
+        [_mm256_permute2f128_pd::<0x20>(even, odd), _mm256_permute2f128_pd::<0x31>(even, odd)]
     },
     _mm256_setzero_pd,
     _mm256_set1_pd,

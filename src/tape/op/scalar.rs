@@ -262,7 +262,7 @@ scalar_ops! {
     /// The hyperbolic cosine.
     Cosh cosh (a) = L::cosh(a); (y, ct) [ct * a.sinh()]; on [-2.0..2.0]
     /// The hyperbolic tangent. Its derivative is (1 − y)(1 + y), which loses less than 1 − y².
-    Tanh tanh (a) = L::tanh(a); (y, ct) [ct * ((y.lit(1.0) - y) * (y.lit(1.0) + y))]; on [-2.0..2.0]
+    Tanh tanh (a) = L::tanh(a); (y, ct) [ct * (y.lit(1.0) - y) * (y.lit(1.0) + y)]; on [-2.0..2.0]
     /// 1/(1 + e⁻ᵃ), without overflow on either side
     Sigmoid sigmoid (a) = L::sigmoid(a); (y, ct) [ct * (y * (y.lit(1.0) - y))]; on [-3.0..3.0]
     /// log(1 + eᵃ), without overflow
