@@ -167,7 +167,8 @@ fn f4_each_instruction_and_part_is_one_event_inside_the_step() -> Result<()> {
         let expected = if parts > 1 { parts } else { 0 };
         assert_eq!(of_parts.len(), expected, "{stage:?}");
         for (i, part) in of_parts.iter().enumerate() {
-            assert_eq!((part.part, part.thread), (Some(i), i % 2), "{stage:?}");
+            // Which thread takes a part is the system's to say.
+            assert!(part.part == Some(i) && part.thread < 2, "{stage:?}: {part:?}");
             assert!(inside(part, whole), "{stage:?}: {part:?} in {whole:?}");
         }
         n_events += of_stage.len();

@@ -1,16 +1,18 @@
 //! Threads that wait for work: a job is called once for each part, on as many threads as there
-//! are. Which thread does a part, and how many there are, never shows in the results.
+//! are. Which thread does a part, and how many there are, never shows in the results. A thread
+//! that the system does not run leaves its parts to the others.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::any::Any;
+use std::cell::Cell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
-/// The most threads of a team: one bit each in [`Pieces`].
-pub(crate) const MAX_THREADS: usize = 64;
+/// The most threads of a team and parts of a job, which have a bit each.
+pub(crate) const MAX_THREADS: usize = 32;
 
 /// Looks at the next job this often before a worker goes to sleep: some ten microseconds, which
 /// is longer than the gap between two instructions of a plan, and short beside a batch.
@@ -23,6 +25,8 @@ const SPINS_BEFORE_YIELD: u32 = 20_000;
 pub(crate) struct Team {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    /// Jobs so far.
+    jobs: u32,
 }
 
 /// A value on a cache line of its own (two, as they are fetched in pairs).
@@ -30,11 +34,11 @@ pub(crate) struct Team {
 #[repr(align(128))]
 struct Padded<T>(T);
 
-/// A job: which function, of which data, and for how many parts.
+/// A job: which function, of which data, and its number.
 #[derive(Clone, Copy)]
 struct Job {
     f: *const (dyn Fn(usize) + Sync),
-    parts: usize,
+    number: u32,
 }
 
 // SAFETY: the function is `Sync`, and `Team::run` outlives every use of the pointer.
@@ -42,22 +46,51 @@ unsafe impl Send for Job {}
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// The number of jobs so far; a change is the signal to start.
-    started: Padded<AtomicU64>,
-    /// Workers that are not done with the job.
-    busy: Padded<AtomicUsize>,
+    /// The number of the job in the upper half, which is the signal to start; in the lower half a
+    /// bit for each part that no thread has begun.
+    open: Padded<AtomicU64>,
+    /// Parts of the job that workers are done with.
+    finished: Padded<AtomicUsize>,
     /// Workers that sleep, or are about to.
     sleepers: Padded<AtomicUsize>,
     stop: AtomicBool,
-    /// Taken once a job by each worker, and never while another holds it for long.
+    /// Written before the job starts.
     job: Mutex<Option<Job>>,
     /// What a worker panicked with.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
+impl Shared {
+    /// Begins a part of this job: the preferred one, or else the first that is open. `None` if
+    /// there is none, or if this is not the job any more.
+    fn claim(&self, job: u32, preferred: usize) -> Option<usize> {
+        let mut now = self.open.0.load(Acquire);
+        loop {
+            let open = now as u32;
+            if (now >> 32) as u32 != job || open == 0 {
+                return None;
+            }
+            let part = match open >> preferred & 1 {
+                1 => preferred,
+                _ => open.trailing_zeros() as usize,
+            };
+            match self.open.0.compare_exchange_weak(now, now & !(1 << part), AcqRel, Acquire) {
+                Ok(_) => return Some(part),
+                Err(newer) => now = newer,
+            }
+        }
+    }
+
+    /// Starts the job after this one, with these parts.
+    fn start(&self, job: u32, parts: usize) {
+        let bits = (1u64 << parts) - 1;
+        self.open.0.store(u64::from(job) << 32 | bits, SeqCst);
+    }
+}
+
 impl std::fmt::Debug for Job {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "a job of {} parts", self.parts)
+        write!(f, "job {}", self.number)
     }
 }
 
@@ -72,21 +105,21 @@ impl Team {
             return Err(Error::new(ErrorKind::Argument, text));
         }
         let shared = Arc::new(Shared::default());
-        let mut team = Team { shared, workers: Vec::with_capacity(n - 1) };
+        let mut team = Team { shared, workers: Vec::with_capacity(n - 1), jobs: 0 };
         for index in 1..n {
             let shared = Arc::clone(&team.shared);
             let worker = std::thread::Builder::new()
                 .name(format!("gradtape-{index}"))
-                .spawn(move || work(&shared, index, n))
+                .spawn(move || work(&shared, index))
                 .map_err(|e| Error::new(ErrorKind::Io, format!("thread {index} of {n}: {e}")))?;
             team.workers.push(worker);
         }
         Ok(team)
     }
 
-    /// The thread, of `threads`, that does part `i` of a job; the caller's is 0.
-    pub(crate) fn thread_of(i: usize, threads: usize) -> usize {
-        i % threads
+    /// The number of the calling thread in its team; the caller's of [`Team::run`] is 0.
+    pub(crate) fn thread() -> usize {
+        THREAD.get()
     }
 
     /// How many threads there are.
@@ -95,31 +128,36 @@ impl Team {
     }
 
     /// Calls `f` once for each of 0..`parts`, on several threads at once, and returns when all
-    /// calls have. Thread t does the parts t, t + threads, …; the caller's is thread 0.
+    /// calls have. Thread t begins with part t, if another has not taken it.
     ///
     /// # Panics
-    /// If a call does.
+    /// If a call does; more than [`MAX_THREADS`] parts.
     pub(crate) fn run(&mut self, parts: usize, f: &(dyn Fn(usize) + Sync)) {
-        let n = self.threads();
-        if n == 1 || parts < 2 {
+        if self.threads() == 1 || parts < 2 {
             return (0..parts).for_each(f);
         }
+        assert!(parts <= MAX_THREADS, "{parts} parts");
         let shared = &*self.shared;
+        self.jobs = self.jobs.wrapping_add(1);
+        let job = self.jobs;
         // SAFETY: the lifetime is forgotten here and kept by `Wait`: this function does not
-        // return, nor unwind, before every worker has said that it is done with the job.
+        // return, nor unwind, before every part that a worker began is finished, and from then
+        // on `claim` refuses.
         let f_static = unsafe {
             std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(f)
         };
-        *lock(&shared.job) = Some(Job { f: f_static, parts });
-        shared.busy.0.store(n - 1, Relaxed);
-        shared.started.0.fetch_add(1, SeqCst);
+        *lock(&shared.job) = Some(Job { f: f_static, number: job });
+        *lock(&shared.panic) = None;
+        shared.finished.0.store(0, Relaxed);
+        shared.start(job, parts);
         if shared.sleepers.0.load(SeqCst) > 0 {
             self.workers.iter().map(JoinHandle::thread).for_each(Thread::unpark);
         }
-        {
-            let _wait = Wait(shared);
-            (0..parts).step_by(n).for_each(f);
+        let mut wait = Wait { shared, job, left: parts };
+        while let Some(part) = wait.claim() {
+            f(part);
         }
+        drop(wait);
         if let Some(panic) = lock(&shared.panic).take() {
             resume_unwind(panic);
         }
@@ -129,7 +167,7 @@ impl Team {
 impl Drop for Team {
     fn drop(&mut self) {
         self.shared.stop.store(true, SeqCst);
-        self.shared.started.0.fetch_add(1, SeqCst);
+        self.shared.start(self.jobs.wrapping_add(1), 0);
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
             // A worker catches the panics of its jobs, so there is nothing to report.
@@ -138,13 +176,29 @@ impl Drop for Team {
     }
 }
 
-/// Waits, when it goes, until no worker is busy; also when the caller's own part panics.
-struct Wait<'a>(&'a Shared);
+/// The caller's share of a job. Waits, when it goes, until workers have finished what they began;
+/// also when the caller's own part panics.
+struct Wait<'a> {
+    shared: &'a Shared,
+    job: u32,
+    /// Parts that the caller has not begun.
+    left: usize,
+}
+
+impl Wait<'_> {
+    fn claim(&mut self) -> Option<usize> {
+        let part = self.shared.claim(self.job, 0)?;
+        self.left -= 1;
+        Some(part)
+    }
+}
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
+        // After a panic: nobody shall begin what is left.
+        while self.claim().is_some() {}
         let mut spins = 0;
-        while self.0.busy.0.load(Acquire) > 0 {
+        while self.shared.finished.0.load(Acquire) < self.left {
             if spins < SPINS_BEFORE_YIELD {
                 spins += 1;
                 std::hint::spin_loop();
@@ -155,30 +209,37 @@ impl Drop for Wait<'_> {
     }
 }
 
+thread_local! {
+    static THREAD: Cell<usize> = const { Cell::new(0) };
+}
+
 /// A worker's life.
-fn work(shared: &Shared, index: usize, n: usize) {
+fn work(shared: &Shared, index: usize) {
+    THREAD.set(index);
     let mut seen = 0;
     loop {
         seen = next(shared, seen);
         if shared.stop.load(SeqCst) {
             return;
         }
-        let Some(Job { f, parts }) = *lock(&shared.job) else { continue };
-        // SAFETY: the caller keeps the function alive until this worker has counted itself out,
-        // which it does once, below, after the last call.
-        let f = unsafe { &*f };
-        let parts = (index..parts).step_by(n);
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| parts.for_each(f))) {
-            lock(&shared.panic).get_or_insert(panic);
+        let Some(Job { f, number }) = *lock(&shared.job) else { continue };
+        while let Some(part) = shared.claim(number, index) {
+            // SAFETY: the caller keeps the function alive until every part that was begun is
+            // finished; this one was begun, and counts itself out below, after the call.
+            let f = unsafe { &*f };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| f(part))) {
+                lock(&shared.panic).get_or_insert(panic);
+            }
+            shared.finished.0.fetch_add(1, Release);
         }
-        shared.busy.0.fetch_sub(1, Release);
     }
 }
 
-/// The number of the job after `seen`, once there is one.
-fn next(shared: &Shared, seen: u64) -> u64 {
+/// The number of a job other than `seen`, once there is one.
+fn next(shared: &Shared, seen: u32) -> u32 {
+    let job = |order| (shared.open.0.load(order) >> 32) as u32;
     for _ in 0..SPINS {
-        let now = shared.started.0.load(Acquire);
+        let now = job(Acquire);
         if now != seen {
             return now;
         }
@@ -187,7 +248,7 @@ fn next(shared: &Shared, seen: u64) -> u64 {
     shared.sleepers.0.fetch_add(1, SeqCst);
     let now = loop {
         // After the count: whoever starts a job later sees the sleeper, and wakes it.
-        let now = shared.started.0.load(SeqCst);
+        let now = job(SeqCst);
         if now != seen {
             break now;
         }
@@ -270,7 +331,7 @@ mod tests {
         for threads in [1, 2, 3, 5] {
             let mut team = Team::new(threads).unwrap();
             for round in 0..200 {
-                for parts in [0, 1, 2, 3, 7, 64] {
+                for parts in [0, 1, 2, 3, 7, 32] {
                     let mut y = vec![0; parts * 3];
                     let pieces = Pieces::new(&mut y, 3, parts.max(1));
                     team.run(parts, &|i| pieces.take(i).fill(i + round));
@@ -324,9 +385,9 @@ mod tests {
 
     #[test]
     fn wrong_numbers_are_refused() {
-        for n in [0, 65, usize::MAX] {
+        for n in [0, 33, usize::MAX] {
             let e = Team::new(n).unwrap_err();
-            assert_eq!(e.to_string(), format!("threads: expected 1 to 64, got {n}"));
+            assert_eq!(e.to_string(), format!("threads: expected 1 to 32, got {n}"));
         }
     }
 }

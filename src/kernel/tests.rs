@@ -339,13 +339,17 @@ fn check_loop<T: Scalar>(rng: &mut Philox) {
             continue;
         }
         let (run, value): (Loop<T>, Vec<T>) = match below(3) {
-            0 => (Loop::One(|a, y| each1(|a| -a * a, a, y)), a.iter().map(|&a| -a * a).collect()),
+            0 => {
+                (Loop::One(|a, y| each1(|a: T| -a * a, a, y)), a.iter().map(|&a| -a * a).collect())
+            }
             1 => (
-                Loop::Two(|a, b, y| each2(|a, b| a + b, a, b, y)),
+                Loop::Two(|a, b, y| each2(|a: T, b: T| a + b, a, b, y)),
                 a.iter().zip(b).map(|(&a, &b)| a + b).collect(),
             ),
             _ => (
-                Loop::Three(|a, b, c, y| each3(|a, b, c| if a > b { c } else { a }, a, b, c, y)),
+                Loop::Three(|a, b, c, y| {
+                    each3(|a: T, b: T, c: T| if a > b { c } else { a }, a, b, c, y)
+                }),
                 a.iter().zip(b).zip(c).map(|((&a, &b), &c)| if a > b { c } else { a }).collect(),
             ),
         };
@@ -368,7 +372,8 @@ fn check_loop<T: Scalar>(rng: &mut Philox) {
     assert!(usize::from(n_registers) <= MAX_REGISTERS);
     let (n_outputs, n_sums) = (outputs.len(), sums.len());
     let n_registers = n_registers.into();
-    let program = MapLoop { code, inputs: accesses, n_outputs, n_registers, n_sums, len: n };
+    let n_ops = code.len() - n_sums;
+    let program = MapLoop { code, inputs: accesses, n_outputs, n_registers, n_sums, n_ops, len: n };
     let what = format!("{} over {extents:?}: {program:?}", T::NAME);
 
     let offset = below(4);

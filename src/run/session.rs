@@ -96,7 +96,7 @@ impl<T: Scalar> Session<T> {
     /// ```
     ///
     /// # Errors
-    /// 0 or more than 64; a thread that the system does not give.
+    /// 0 or more than 32; a thread that the system does not give.
     pub fn with_threads(mut self, n: usize) -> Result<Self> {
         self.team = Team::new(n)?;
         self.cached.clear();

@@ -109,14 +109,14 @@ impl Recorder {
     /// Runs the parts, each an event of what was begun last.
     fn run(&mut self, team: &mut Team, parts: usize, f: &(dyn Fn(usize) + Sync)) {
         let Some(&whole) = self.events.last() else { return team.run(parts, f) };
-        let (origin, threads, first) = (self.origin, team.threads(), self.events.len());
+        let (origin, first) = (self.origin, self.events.len());
         self.events.resize(first + parts, whole);
         let events = Pieces::new(&mut self.events[first..], 1, parts);
         team.run(parts, &|i| {
             let start_ns = nanoseconds(origin);
             f(i);
             let ns = nanoseconds(origin) - start_ns;
-            let (part, thread) = (Some(i), Team::thread_of(i, threads));
+            let (part, thread) = (Some(i), Team::thread());
             events.take(i)[0] = TraceEvent { part, thread, start_ns, ns, ..whole };
         });
     }
