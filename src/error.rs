@@ -27,6 +27,8 @@ pub enum ErrorKind {
     NotFinite,
     /// An index outside its axis: a label, a gather.
     Index,
+    /// A matrix that is singular, or not positive definite, where it must not be.
+    Singular,
     /// Memory that could not be had.
     Memory,
     /// A file or a text that does not follow its format.

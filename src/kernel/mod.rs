@@ -5,6 +5,7 @@ pub(crate) mod copy;
 pub(crate) mod cpu;
 pub(crate) mod gemm;
 pub(crate) mod index;
+pub(crate) mod linalg;
 pub(crate) mod map;
 pub(crate) mod math;
 pub(crate) mod pair;

@@ -64,6 +64,22 @@ fn at<'t, T: Scalar, const N: usize>(
     tape.index_constant(Tensor::from_rows(shape, indices).expect("as many indices as the shape"))
 }
 
+/// The identity matrix.
+fn eye<T: Scalar>(tape: &Tape<T>, n: usize) -> Expr<'_, T> {
+    let eye = Tensor::from_fn([n, n], |at| T::lit(if at[0] == at[1] { 1.0 } else { 0.0 }));
+    tape.constant(eye.expect("a small matrix"))
+}
+
+/// X·Xᵀ + 1, which is symmetric and positive definite.
+fn spd<'t, T: Scalar>(x: Expr<'t, T>, n: usize) -> Expr<'t, T> {
+    x.matmul(x.t()) + eye(x.tape(), n)
+}
+
+/// X + 5, which is well-conditioned.
+fn regular<'t, T: Scalar>(x: Expr<'t, T>, n: usize) -> Expr<'t, T> {
+    x + eye(x.tape(), n) * x.lit(5.0)
+}
+
 macro_rules! cases {
     ($($mark:ident $name:literal [$($input:expr),*] |$t:ident, $x:ident| $body:expr;)*) => {
         vec![$(Case {
@@ -85,6 +101,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(shapes());
     cases.extend(indices());
     cases.extend(losses());
+    cases.extend(linear_algebra());
     cases
 }
 
@@ -404,5 +421,74 @@ fn losses() -> Vec<Case> {
         open "kl_divergence" [r([3, 4]), u([3, 4])] |t, x| x[0].kl_divergence(x[1]);
         open "multiclass_hinge_loss" [r([3, 4])]
             |t, x| x[0].multiclass_hinge_loss(at(t, [3], &[2, 0, 3]));
+    }
+}
+
+fn linear_algebra() -> Vec<Case> {
+    cases! {
+        open "diag" [r([3, 3])] |t, x| x[0].square().diag();
+        open "diag wide" [r([2, 4])] |t, x| x[0].square().diag();
+        open "diag batched" [r([2, 3, 2])] |t, x| x[0].square().diag();
+        open "diag of no rows" [r([0, 3])] |t, x| x[0].square().diag();
+        open "diag_matrix" [r([3])] |t, x| x[0].square().diag_matrix();
+        open "diag_matrix batched" [r([2, 2, 3])] |t, x| x[0].square().diag_matrix();
+        open "trace" [r([3, 3])] |t, x| x[0].square().trace();
+        open "trace batched" [r([2, 2, 3])] |t, x| x[0].square().trace();
+        open "cholesky" [r([3, 3])] |t, x| spd(x[0], 3).cholesky();
+        open "cholesky of one" [p([1, 1])] |t, x| x[0].cholesky();
+        open "cholesky of nothing" [r([0, 0])] |t, x| x[0].cholesky();
+        open "cholesky of a symmetric part" [r([2, 2])]
+            |t, x| (x[0] + eye(t, 2) * t.literal(6.0)).cholesky();
+        open "cholesky batched" [r([2, 3, 3])] |t, x| spd(x[0], 3).cholesky();
+        open "cholesky of no matrices" [r([0, 2, 2])] |t, x| spd(x[0], 2).cholesky();
+        open "cholesky log-determinant" [r([4, 4])]
+            |t, x| spd(x[0], 4).cholesky().diag().log().sum();
+        open "solve_lower_triangular" [r([3, 3]), r([3, 2])]
+            |t, x| regular(x[0], 3).solve_lower_triangular(x[1]);
+        open "solve_lower_triangular of a vector" [r([3, 3]), r([3])]
+            |t, x| regular(x[0], 3).solve_lower_triangular(x[1]);
+        open "solve_lower_triangular transposed" [r([3, 3]), r([3, 2])]
+            |t, x| regular(x[0], 3).t().solve_lower_triangular(x[1]);
+        open "solve_upper_triangular" [r([3, 3]), r([3, 2])]
+            |t, x| regular(x[0], 3).solve_upper_triangular(x[1]);
+        open "solve_upper_triangular transposed" [r([3, 3]), r([3])]
+            |t, x| regular(x[0], 3).t().solve_upper_triangular(x[1]);
+        open "solve_upper_triangular batched" [r([2, 3, 3]), r([2, 3, 2])]
+            |t, x| regular(x[0], 3).solve_upper_triangular(x[1]);
+        open "solve_lower_triangular broadcast" [r([2, 2]), r([3, 2, 1])]
+            |t, x| regular(x[0], 2).solve_lower_triangular(x[1]);
+        open "solve" [r([3, 3]), r([3, 2])] |t, x| regular(x[0], 3).solve(x[1]);
+        open "solve of a vector" [r([3, 3]), r([3])] |t, x| regular(x[0], 3).solve(x[1]);
+        open "solve with exchanges" [r([3, 3]), r([3])]
+            |t, x| regular(x[0], 3).flip(&[0]).solve(x[1]);
+        open "solve of nothing" [r([0, 0]), r([0, 2])] |t, x| x[0].solve(x[1]);
+        open "solve batched" [r([2, 3, 3]), r([2, 3, 2])]
+            |t, x| regular(x[0], 3).solve(x[1]);
+        open "solve broadcast" [r([2, 1, 2, 2]), r([3, 2, 2])]
+            |t, x| regular(x[0], 2).solve(x[1]);
+        open "solve of a shared matrix" [r([2, 2]), r([3, 2, 1])]
+            |t, x| regular(x[0], 2).solve(x[1]);
+        open "solve_spd" [r([3, 3]), r([3, 2])] |t, x| spd(x[0], 3).solve_spd(x[1]);
+        open "solve_spd of a symmetric part" [r([2, 2]), r([2])]
+            |t, x| regular(x[0], 2).solve_spd(x[1]);
+        open "solve_spd batched" [r([2, 3, 3]), r([3, 2])] |t, x| spd(x[0], 3).solve_spd(x[1]);
+        open "inverse" [r([3, 3])] |t, x| regular(x[0], 3).inverse();
+        open "inverse batched" [r([2, 2, 2])] |t, x| regular(x[0], 2).inverse();
+        open "det" [r([3, 3])] |t, x| x[0].det();
+        open "det with exchanges" [r([4, 4])] |t, x| regular(x[0], 4).flip(&[0]).det();
+        open "det of nothing" [r([0, 0])] |t, x| x[0].det();
+        open "det batched" [r([3, 2, 2])] |t, x| x[0].det();
+        open "log_det" [r([3, 3])] |t, x| x[0].log_det();
+        open "log_det batched" [r([2, 3, 3])] |t, x| regular(x[0], 3).log_det();
+        open "slogdet" [r([3, 3])] |t, x| {
+            let (sign, log_abs) = x[0].slogdet();
+            sign * log_abs.exp()
+        };
+        open "matrix_power" [u([3, 3])] |t, x| x[0].matrix_power(5);
+        open "matrix_power of nothing" [u([2, 2])] |t, x| x[0].matrix_power(0) * x[0];
+        open "matrix_power negative" [r([2, 2])] |t, x| regular(x[0], 2).matrix_power(-3);
+        open "matrix_power batched" [u([2, 2, 2])] |t, x| x[0].matrix_power(3);
+        open "kron" [r([2, 3]), r([3, 2])] |t, x| x[0].kron(x[1]);
+        open "kron batched" [r([2, 2, 1]), r([2, 1, 2])] |t, x| x[0].kron(x[1]);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::cases::record;
 use gradtape::tape::op::ScalarOp;
-use gradtape::{ANY, Expr, Index, IndexExpr, Session, Span, Tape, Tensor};
+use gradtape::{ANY, ErrorKind, Expr, Index, IndexExpr, Session, Span, Tape, Tensor};
 use std::panic::Location;
 
 type E<'t> = Expr<'t, f64>;
@@ -242,6 +242,100 @@ fn indices_and_losses() {
             z(t, [3, 4]).multiclass_hinge_loss(i(t, [4]))
         }),
     ]);
+}
+
+#[test]
+fn linear_algebra() {
+    none_differ(&[
+        row("diag: [3]: expected at least 2 axes", |t| z(t, [3]).diag()),
+        row("diag_matrix: []: expected at least 1 axis", |t| z(t, []).diag_matrix()),
+        row("diag: [3]: expected at least 2 axes", |t| z(t, [3]).trace()),
+        row("cholesky: [2, 3]: expected square matrices", |t| z(t, [2, 3]).cholesky()),
+        row("cholesky: [2]: expected square matrices", |t| z(t, [2]).cholesky()),
+        row("solve_lower_triangular: [?, 3], [2, 4]: expected 3 rows on the right", |t| {
+            z(t, [ANY, 3]).solve_lower_triangular(z(t, [2, 4]))
+        }),
+        row("solve_upper_triangular: [2, 3]: expected square matrices", |t| {
+            z(t, [2, 3]).solve_upper_triangular(z(t, [2]))
+        }),
+        row("lu: [2, 3]: expected square matrices", |t| z(t, [2, 3]).solve(z(t, [2]))),
+        row("solve: [3, 3], [2, 1]: expected 3 rows on the right", |t| {
+            z(t, [3, 3]).solve(z(t, [2]))
+        }),
+        row("solve: [2, 3, 3], [4, 3, 1]: batch extents do not broadcast", |t| {
+            z(t, [2, 3, 3]).solve(z(t, [4, 3, 1]))
+        }),
+        row("solve_spd: [3, 3], []: expected 3 rows on the right", |t| {
+            z(t, [3, 3]).solve_spd(z(t, []))
+        }),
+        row("lu: [2, 3]: expected square matrices", |t| z(t, [2, 3]).inverse()),
+        row("lu: [3]: expected square matrices", |t| z(t, [3]).det()),
+        row("lu: [2, 3]: expected square matrices", |t| z(t, [2, 3]).log_det()),
+        row("lu: [2, 3]: expected square matrices", |t| z(t, [2, 3]).slogdet().0),
+        row("matrix_power: [2, 3]: expected square matrices", |t| z(t, [2, 3]).matrix_power(0)),
+        row("kron: [3]: expected two matrices, got [2, 2] beside it", |t| {
+            z(t, [3]).kron(z(t, [2, 2]))
+        }),
+    ]);
+}
+
+/// Matrices that have no factor, no solution, no logarithm: an error by both ways of running, with
+/// the op, the pivot and the line, never NaN.
+#[test]
+fn singular_matrices() {
+    fn run(want: &str, record: impl for<'t> Fn(E<'t>) -> E<'t>, shape: &[usize], rows: &[f64]) {
+        let tape = Tape::<f64>::new();
+        let shape = gradtape::Shape::new(shape).unwrap();
+        let x = tape.placeholder("x", shape);
+        let y = record(x);
+        let mut session = Session::new(&tape).unwrap();
+        let value = Tensor::from_rows(shape, rows).unwrap();
+        let feeds = [x.feed(&value)];
+        for e in [session.run(y, &feeds), session.interpret(y, &feeds)].map(Result::unwrap_err) {
+            assert_eq!((e.message(), e.kind()), (want, ErrorKind::Singular));
+            assert_eq!(e.location().map(Location::file), Some(file!()));
+        }
+    }
+    let singular = [1.0, 2.0, 2.0, 4.0];
+    let (is_spd, is_regular) =
+        ("expected a positive definite matrix", "expected an invertible matrix");
+    let batch = [4.0, 0.0, 0.0, 4.0, 1.0, 0.0, 0.0, -0.5];
+    run(&format!("cholesky: {is_spd}, got pivot 1 of 0"), |x| x.cholesky(), &[2, 2], &singular);
+    run(&format!("cholesky: {is_spd}, got pivot 0 of NaN"), |x| x.cholesky(), &[1, 1], &[f64::NAN]);
+    run(
+        &format!("cholesky: {is_spd}, got pivot 1 of -0.5 in matrix 1 of the batch"),
+        |x| x.cholesky(),
+        &[2, 2, 2],
+        &batch,
+    );
+    run(&format!("cholesky: {is_spd}, got pivot 1 of 0"), |x| x.solve_spd(x), &[2, 2], &singular);
+    run(&format!("solve: {is_regular}, got pivot 1 of 0"), |x| x.solve(x), &[2, 2], &singular);
+    run(&format!("solve: {is_regular}, got pivot 0 of NaN"), |x| x.inverse(), &[1, 1], &[f64::NAN]);
+    run(
+        &format!("solve_lower_triangular: {is_regular}, got pivot 0 of 0"),
+        |x| x.solve_lower_triangular(x),
+        &[1, 1],
+        &[0.0],
+    );
+    run(
+        &format!("solve_upper_triangular: {is_regular}, got pivot 1 of 0 in matrix 1 of the batch"),
+        |x| x.t().solve_upper_triangular(x),
+        &[2, 2, 2],
+        &[1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0],
+    );
+    run(&format!("log_det: {is_regular}, got pivot 1 of 0"), |x| x.log_det(), &[2, 2], &singular);
+    // The determinant is 0; its gradient is not found by this formula.
+    run(
+        &format!("solve: {is_regular}, got pivot 1 of 0"),
+        |x| x.tape().gradient(x.det(), &[x]).unwrap()[0],
+        &[2, 2],
+        &singular,
+    );
+    let tape = Tape::<f64>::new();
+    let x = tape.constant(Tensor::from_rows([2, 2], &singular).unwrap());
+    let (det, (sign, _)) = (x.det(), x.slogdet());
+    let values = Session::new(&tape).unwrap().run((det, sign), &[]).unwrap();
+    assert_eq!(values, (0.0.into(), 0.0.into()));
 }
 
 /// What only a run can see: indices and labels that mean nothing, fed shapes that do not fit.

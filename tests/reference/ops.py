@@ -296,3 +296,37 @@ record("kl_divergence", [r(3, 4), r(3, 4, low=0.1, high=0.9)],
 values_only("kl_divergence", [[[0.0, 0.0]], [[1.0, 0.0]]], [math.log(2.0)])
 record("multiclass_hinge_loss", [r(3, 4)],
        lambda a: torch.relu((1 + a - a.gather(1, labels[:, None])).masked_fill(F.one_hot(labels, 4) == 1, -INF).amax(1)))
+
+# --- linear algebra; the matrices are made regular as in tests/ops/cases.rs -----------------------
+
+L = torch.linalg
+spd = lambda x: x @ x.mT + torch.eye(x.shape[-1])
+regular = lambda x: x + 5 * torch.eye(x.shape[-1])
+
+record("diag wide", [r(2, 4)], lambda a: torch.diagonal(a * a, dim1=-2, dim2=-1))
+record("diag batched", [r(2, 3, 2)], lambda a: torch.diagonal(a * a, dim1=-2, dim2=-1))
+record("diag_matrix batched", [r(2, 2, 3)], lambda a: torch.diag_embed(a * a))
+record("trace batched", [r(2, 2, 3)], lambda a: torch.diagonal(a * a, dim1=-2, dim2=-1).sum(-1))
+record("cholesky", [r(3, 3)], lambda a: L.cholesky(spd(a)))
+record("cholesky batched", [r(2, 3, 3)], lambda a: L.cholesky(spd(a)))
+record("cholesky of a symmetric part", [r(2, 2)],
+       lambda a: L.cholesky((a + a.mT) / 2 + 6 * torch.eye(2)))
+lower = lambda a, b: L.solve_triangular(torch.tril(a), b, upper=False)
+upper = lambda a, b: L.solve_triangular(torch.triu(a), b, upper=True)
+record("solve_lower_triangular", [r(3, 3), r(3, 2)], lambda a, b: lower(regular(a), b))
+record("solve_lower_triangular transposed", [r(3, 3), r(3, 2)], lambda a, b: lower(regular(a).mT, b))
+record("solve_upper_triangular", [r(3, 3), r(3, 2)], lambda a, b: upper(regular(a), b))
+record("solve_upper_triangular batched", [r(2, 3, 3), r(2, 3, 2)], lambda a, b: upper(regular(a), b))
+record("solve", [r(3, 3), r(3, 2)], lambda a, b: L.solve(regular(a), b))
+record("solve with exchanges", [r(3, 3), r(3)], lambda a, b: L.solve(regular(a).flip(0), b))
+record("solve broadcast", [r(2, 1, 2, 2), r(3, 2, 2)], lambda a, b: L.solve(regular(a), b))
+record("solve_spd", [r(3, 3), r(3, 2)], lambda a, b: L.solve(spd(a), b))
+record("inverse", [r(3, 3)], lambda a: L.inv(regular(a)))
+record("det", [r(3, 3)], L.det)
+record("det with exchanges", [r(4, 4)], lambda a: L.det(regular(a).flip(0)))
+record("log_det", [r(3, 3)], lambda a: L.slogdet(a)[1])
+record("log_det batched", [r(2, 3, 3)], lambda a: L.slogdet(regular(a))[1])
+record("slogdet", [r(3, 3)], lambda a: L.slogdet(a)[0] * L.slogdet(a)[1].exp())
+record("matrix_power", [r(3, 3, low=0.1, high=0.9)], lambda a: L.matrix_power(a, 5))
+record("matrix_power negative", [r(2, 2)], lambda a: L.matrix_power(regular(a), -3))
+record("kron", [r(2, 3), r(3, 2)], torch.kron)

@@ -29,19 +29,19 @@ pub struct MatMul {
 pub struct FoldedMatMul;
 
 /// (rows, columns) of the last two axes as the product reads them, of a rank of 2 or more.
-fn matrix(x: &Shape, transposed: bool) -> (usize, usize) {
+pub(super) fn matrix(x: &Shape, transposed: bool) -> (usize, usize) {
     let last = &x.extents()[x.rank() - 2..];
     if transposed { (last[1], last[0]) } else { (last[0], last[1]) }
 }
 
 /// The axes before the last two.
-fn batch(x: &Shape) -> Shape {
+pub(super) fn batch(x: &Shape) -> Shape {
     let mut out = Shape::SCALAR;
     x.extents()[..x.rank() - 2].iter().for_each(|&e| out.push(e));
     out
 }
 
-fn fits(a: usize, b: usize) -> bool {
+pub(super) fn fits(a: usize, b: usize) -> bool {
     a == b || a == ANY || b == ANY
 }
 
@@ -306,7 +306,7 @@ impl<'t, T: Scalar> Expr<'t, T> {
     }
 
     /// What this is the transpose of and true, or itself and false.
-    fn untransposed(self) -> (Expr<'t, T>, bool) {
+    pub(super) fn untransposed(self) -> (Expr<'t, T>, bool) {
         // An expression that stands for a mistake has no node.
         let Ok(id) = self.tape.resolve(self.node()) else { return (self, false) };
         let graph = self.tape.graph.borrow();

@@ -9,6 +9,7 @@ mod concat;
 mod cumsum;
 mod effect;
 mod leaf;
+mod linalg;
 mod loss;
 #[cfg(test)]
 mod math_tests;
@@ -49,6 +50,9 @@ pub use cumsum::{Cumsum, Cumulate};
 pub(crate) use effect::MAX_SLOTS;
 pub use effect::{Effect, Rule, Step};
 pub use leaf::{Leaf, VariableInit};
+pub use linalg::{
+    Cholesky, Det, Diagonal, DiagonalMatrix, Factor, FactorSolve, Lu, TriangularSolve,
+};
 pub use loss::{Labels, SoftmaxCrossEntropy, SoftmaxResidual, Target};
 pub use matmul::{FoldedMatMul, MatMul};
 pub use pad::Pad;
@@ -444,6 +448,20 @@ ops! {
     OneHot(OneHot),
     /// One triangle of a matrix.
     Triangle(Triangle),
+    /// Diagonals of matrices.
+    Diagonal(Diagonal),
+    /// Matrices of diagonals.
+    DiagonalMatrix(DiagonalMatrix),
+    /// Cholesky factors.
+    Cholesky(Cholesky),
+    /// Solves with one triangle.
+    TriangularSolve(TriangularSolve),
+    /// LU factors.
+    Lu(Lu),
+    /// Solves with factors.
+    FactorSolve(FactorSolve),
+    /// Determinants.
+    Det(Det),
     /// Labels that fit their predictions.
     Target(Target),
     /// Cross-entropy of class labels from logits.

@@ -1,0 +1,104 @@
+//! Factors against their products, solves against the product with the solution.
+
+use super::*;
+use crate::Philox;
+use crate::kernel::copy::Triangle::{Lower, Upper};
+use rand::Rng;
+
+fn random(len: usize, seed: u64) -> Vec<f64> {
+    let mut rng = Philox::new(seed, 0);
+    (0..len).map(|_| f64::from(rng.next_u32()) / f64::from(1u32 << 31) - 1.0).collect()
+}
+
+/// op(A)·B for column-major A (m × k) and B (k × n).
+fn product(m: usize, k: usize, n: usize, a: impl Fn(usize, usize) -> f64, b: &[f64]) -> Vec<f64> {
+    let entry = |i: usize, j: usize| (0..k).map(|l| a(i, l) * b[l + j * k]).sum::<f64>();
+    (0..m * n).map(|at| entry(at % m, at / m)).collect()
+}
+
+fn near(got: &[f64], want: &[f64]) {
+    assert_eq!(got.len(), want.len());
+    for (i, (a, b)) in got.iter().zip(want).enumerate() {
+        assert!((a - b).abs() < 1e-11, "element {i}: expected {b}, got {a}");
+    }
+}
+
+fn transpose(n: usize, a: &[f64]) -> Vec<f64> {
+    (0..n * n).map(|at| a[at / n + at % n * n]).collect()
+}
+
+#[test]
+fn a_batch_is_interleaved() {
+    let batch: Vec<u32> = (0..12).collect();
+    let mut matrix = [0; 4];
+    gather(&batch, 1, 3, &mut matrix);
+    assert_eq!(matrix, [1, 4, 7, 10]);
+    let mut back = [0; 12];
+    (0..3).for_each(|i| {
+        gather(&batch, i, 3, &mut matrix);
+        scatter(&matrix, i, 3, &mut back);
+    });
+    assert_eq!(back, batch[..]);
+}
+
+#[test]
+fn cholesky_factors_multiply_to_the_matrix() {
+    for n in [0, 1, 2, 3, 5, 17, 40] {
+        let x = random(n * n, n as u64);
+        let mut a = product(n, n, n, |i, l| x[i + l * n], &transpose(n, &x));
+        (0..n).for_each(|i| a[i + i * n] += 1.0);
+        let mut factor = a.clone();
+        cholesky(n, &mut factor).unwrap();
+        for (at, x) in factor.iter().enumerate() {
+            assert!(at % n.max(1) >= at / n.max(1) || *x == 0.0);
+        }
+        near(&product(n, n, n, |i, l| factor[i + l * n], &transpose(n, &factor)), &a);
+    }
+    let mut indefinite = [1.0, 2.0, 2.0, 1.0];
+    assert_eq!(cholesky(2, &mut indefinite), Err(Pivot { at: 1, value: -3.0 }));
+    for bad in [f64::NAN, f64::INFINITY, 0.0] {
+        assert_eq!(cholesky(1, &mut [bad]).unwrap_err().at, 0);
+    }
+}
+
+#[test]
+fn solutions_satisfy_their_equations() {
+    for n in [0, 1, 2, 3, 5, 17, 40] {
+        let (a, b) = (random(n * n, n as u64), random(n * 3, 100 + n as u64));
+        let (mut factors, mut rows) = (a.clone(), vec![f64::NAN; n]);
+        lu(n, &mut factors, &mut rows);
+        let mut x = b.clone();
+        lu_solve(n, &factors, &rows, false, &mut x).unwrap();
+        near(&product(n, n, 3, |i, l| a[i + l * n], &x), &b);
+        let mut x = b.clone();
+        lu_solve(n, &factors, &rows, true, &mut x).unwrap();
+        near(&product(n, n, 3, |i, l| a[l + i * n], &x), &b);
+
+        for (side, transposed, unit) in (0..8).map(|i| (i & 1 == 0, i & 2 == 0, i & 4 == 0)) {
+            let side = if side { Lower } else { Upper };
+            // Small beside the diagonal: random unit triangles are nearly singular.
+            let a: Vec<f64> = (0..n * n)
+                .map(|at| if at % n == at / n { 1.5 + a[at] * 0.5 } else { a[at] / n as f64 })
+                .collect();
+            let mut x = b.clone();
+            solve_triangle(SolveTriangle { side, transposed, unit }, n, &a, &mut x).unwrap();
+            let element = |i: usize, j: usize| match (i == j, (i > j) == (side == Lower)) {
+                (true, _) if unit => 1.0,
+                (true, _) | (_, true) => a[i + j * n],
+                _ => 0.0,
+            };
+            let triangle = |i, l| if transposed { element(l, i) } else { element(i, l) };
+            near(&product(n, n, 3, triangle, &x), &b);
+        }
+    }
+}
+
+#[test]
+fn singular_matrices_keep_their_zero_pivot() {
+    let (mut a, mut rows) = ([1.0, 2.0, 2.0, 4.0], [0.0; 2]);
+    lu(2, &mut a, &mut rows);
+    assert_eq!((a, rows), ([2.0, 0.5, 4.0, 0.0], [1.0, 1.0]));
+    let refused = Err(Pivot { at: 1, value: 0.0 });
+    assert_eq!(lu_solve(2, &a, &rows, false, &mut [1.0, 1.0]), refused);
+    assert_eq!(lu_solve(2, &a, &rows, true, &mut [1.0, 1.0]), refused);
+}
