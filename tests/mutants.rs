@@ -2,7 +2,9 @@
 //! pass its right twin.
 
 use gradtape::check;
-use gradtape::tape::op::{MatMul, Reduce, Reduction, ScalarOp, Softmax};
+use gradtape::tape::op::{
+    Cholesky, MatMul, Reduce, Reduction, ScalarOp, Side, Softmax, TriangularSolve,
+};
 use gradtape::{
     Arg, Axes, Cotangents, Derivative, ErrorKind, Expr, Out, Primitive, Result, RowRule, Shape,
     Tensor, Vjp,
@@ -187,6 +189,50 @@ fn broadcasting_and_reductions() {
             (|_, y, ct| vec![Some(y * ct)], "derivative in input 0"),
             (|_, y, ct| vec![Some(y * (ct - (ct * y).sum_keep(&[0])))], "derivative in input 0"),
             (|_, y, ct| vec![Some(y * (1.0 - y) * ct)], "derivative in input 0"),
+        ],
+    );
+}
+
+#[test]
+fn linear_algebra() {
+    let mut spd = matrix(3, 3, 0.2);
+    (0..3).for_each(|i| spd.as_mut_slice()[4 * i] += 4.0);
+    fn between<'t>(l: E<'t>, inner: E<'t>) -> Vec<Option<E<'t>>> {
+        let left = l.t().solve_upper_triangular(inner);
+        vec![Some(l.t().solve_upper_triangular(left.t()) * 0.5)]
+    }
+    twins(
+        Cholesky,
+        std::slice::from_ref(&spd),
+        |_, y, ct| {
+            let inner = y.t().matmul(ct);
+            between(y, inner.tril(0) + inner.tril(-1).t())
+        },
+        [
+            // The diagonal twice; no triangle; the factor on the wrong side.
+            (
+                |_, y, ct| between(y, y.t().matmul(ct).tril(0) + y.t().matmul(ct).tril(0).t()),
+                "derivative in input 0",
+            ),
+            (|_, y, ct| between(y, y.t().matmul(ct)), "derivative in input 0"),
+            (
+                |_, y, ct| between(y, y.matmul(ct).tril(0) + y.matmul(ct).tril(-1).t()),
+                "derivative in input 0",
+            ),
+        ],
+    );
+    fn solved<'t>(l: E<'t>, ct: E<'t>, dl: impl Fn(E<'t>) -> E<'t>) -> Vec<Option<E<'t>>> {
+        let db = l.t().solve_upper_triangular(ct);
+        vec![Some(dl(db)), Some(db)]
+    }
+    twins(
+        TriangularSolve { side: Side::Lower, transposed: false },
+        &[spd, matrix(3, 3, 1.1)],
+        |x, y, ct| solved(x[0], ct, |db| -db.matmul(y.t()).tril(0)),
+        [
+            (|x, y, ct| solved(x[0], ct, |db| -db.matmul(y.t())), "derivative in input 0"),
+            (|x, y, ct| solved(x[0], ct, |db| db.matmul(y.t()).tril(0)), "derivative in input 0"),
+            (|x, y, ct| solved(x[0], ct, |db| -y.matmul(db.t()).tril(0)), "derivative in input 0"),
         ],
     );
 }

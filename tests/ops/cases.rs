@@ -80,6 +80,12 @@ fn regular<'t, T: Scalar>(x: Expr<'t, T>, n: usize) -> Expr<'t, T> {
     x + eye(x.tape(), n) * x.lit(5.0)
 }
 
+/// X + diag(5, 10, …), whose eigenvalues and singular values are apart.
+fn apart<'t, T: Scalar>(x: Expr<'t, T>, n: usize) -> Expr<'t, T> {
+    let steps = (1..=n).map(|i| T::lit(5.0 * i as f64)).collect();
+    x + x.tape().constant(Tensor::vector(steps)).diag_matrix()
+}
+
 macro_rules! cases {
     ($($mark:ident $name:literal [$($input:expr),*] |$t:ident, $x:ident| $body:expr;)*) => {
         vec![$(Case {
@@ -490,5 +496,59 @@ fn linear_algebra() -> Vec<Case> {
         open "matrix_power batched" [u([2, 2, 2])] |t, x| x[0].matrix_power(3);
         open "kron" [r([2, 3]), r([3, 2])] |t, x| x[0].kron(x[1]);
         open "kron batched" [r([2, 2, 1]), r([2, 1, 2])] |t, x| x[0].kron(x[1]);
+        open "qr" [r([4, 3])] |t, x| {
+            let (q, r) = x[0].qr();
+            t.concat(&[q, r], 0)
+        };
+        open "qr square" [r([3, 3])] |t, x| {
+            let (q, r) = x[0].qr();
+            q.exp() * r
+        };
+        open "qr of one row" [p([1, 1])] |t, x| x[0].qr().1;
+        open "qr of no columns" [r([3, 0])] |t, x| x[0].qr().1;
+        open "qr batched" [r([2, 3, 2])] |t, x| {
+            let (q, r) = x[0].qr();
+            t.concat(&[q, r], -2)
+        };
+        open "lstsq" [r([4, 2]), r([4, 3])] |t, x| x[0].lstsq(x[1]);
+        open "lstsq of a vector" [r([4, 2]), r([4])] |t, x| x[0].lstsq(x[1]);
+        open "lstsq batched" [r([2, 3, 2]), r([3, 1])] |t, x| x[0].lstsq(x[1]);
+        open "eigh" [r([3, 3])] |t, x| {
+            let (w, v) = apart(x[0], 3).eigh();
+            t.concat(&[v.square(), w.expand_dims(&[-1])], -1)
+        };
+        open "eigh of one" [r([1, 1])] |t, x| x[0].eigh().0;
+        open "eigh of nothing" [r([0, 0])] |t, x| x[0].eigh().1;
+        open "eigh exponential" [r([3, 3])] |t, x| {
+            let (w, v) = apart(x[0], 3).eigh();
+            (v * (w * w.lit(0.2)).exp()).matmul(v.t())
+        };
+        open "eigh batched" [r([2, 3, 3])] |t, x| {
+            let (w, v) = apart(x[0], 3).eigh();
+            (v * w.square().expand_dims(&[-2])).matmul(v.t())
+        };
+        open "svd" [r([3, 3])] |t, x| {
+            let (u, s, vt) = apart(x[0], 3).svd();
+            t.concat(&[u.square(), s.expand_dims(&[0]), vt.t().square()], 0)
+        };
+        fixed "svd tall" [r([4, 2])] |t, x| {
+            let (u, s, vt) = x[0].svd();
+            t.concat(&[u.square(), s.expand_dims(&[0]), vt.t().square()], 0)
+        };
+        fixed "svd wide" [r([2, 4])] |t, x| {
+            let (u, s, vt) = x[0].svd();
+            (u * s.exp()).matmul(vt)
+        };
+        open "svd batched" [r([2, 3, 2])] |t, x| {
+            let (u, s, vt) = x[0].svd();
+            (u * s.exp().expand_dims(&[-2])).matmul(vt)
+        };
+        fixed "svd values" [r([3, 2])] |t, x| x[0].svd().1;
+        fixed "norm2" [r([3, 2])] |t, x| x[0].norm2();
+        open "norm2 batched" [r([2, 2, 3])] |t, x| x[0].norm2();
+        fixed "pinv tall" [r([4, 2])] |t, x| x[0].pinv();
+        fixed "pinv wide" [r([2, 3])] |t, x| x[0].pinv();
+        fixed "pinv of lower rank" [r([3, 1]), r([1, 4])] |t, x| x[0].matmul(x[1]).pinv();
+        open "pinv batched" [r([2, 2, 3])] |t, x| x[0].pinv();
     }
 }

@@ -276,6 +276,17 @@ fn linear_algebra() {
         row("kron: [3]: expected two matrices, got [2, 2] beside it", |t| {
             z(t, [3]).kron(z(t, [2, 2]))
         }),
+        row("qr: [2, 3]: expected at least as many rows as columns", |t| z(t, [2, 3]).qr().0),
+        row("qr: [3]: expected at least 2 axes", |t| z(t, [3]).qr().1),
+        row("qr: [3, ?]: expected a known number of columns", |t| z(t, [3, ANY]).qr().1),
+        row("lstsq: [3, 2]: expected a matrix with as many rows on the right, got [4, 1]", |t| {
+            z(t, [3, 2]).lstsq(z(t, [4]))
+        }),
+        row("eigh: [2, 3]: expected square matrices", |t| z(t, [2, 3]).eigh().1),
+        row("svd: [3]: expected at least 2 axes", |t| z(t, [3]).svd().1),
+        row("svd: [?, 3]: expected matrices of known extents", |t| z(t, [ANY, 3]).norm2()),
+        row("pinv: [2, ?]: expected matrices of known extents", |t| z(t, [2, ANY]).pinv()),
+        row("slice: [0]: expected 0:1 within an axis of extent 0", |t| z(t, [0, 3]).norm2()),
     ]);
 }
 
@@ -324,6 +335,12 @@ fn singular_matrices() {
         &[1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0],
     );
     run(&format!("log_det: {is_regular}, got pivot 1 of 0"), |x| x.log_det(), &[2, 2], &singular);
+    run(
+        &format!("solve_upper_triangular: {is_regular}, got pivot 1 of 0"),
+        |x| x.lstsq(x),
+        &[2, 2],
+        &[1.0, 0.0, 0.0, 0.0],
+    );
     // The determinant is 0; its gradient is not found by this formula.
     run(
         &format!("solve: {is_regular}, got pivot 1 of 0"),
@@ -331,6 +348,20 @@ fn singular_matrices() {
         &[2, 2],
         &singular,
     );
+    // Rotations do not start on what is not finite.
+    for bad in [f64::NAN, f64::INFINITY] {
+        let tape = Tape::<f64>::new();
+        let x = tape.placeholder("x", [2, 2, 2]);
+        let results = [x.qr().0, x.eigh().0, x.svd().1, x.pinv()];
+        let value = Tensor::from_rows([2, 2, 2], &[1.0, 0.0, 0.0, 1.0, 1.0, 0.0, bad, 1.0]);
+        let value = value.unwrap();
+        for (y, name) in results.into_iter().zip(["qr", "eigh", "svd", "svd"]) {
+            let e = Session::new(&tape).unwrap().run(y, &[x.feed(&value)]).unwrap_err();
+            let text = "expected finite numbers, got";
+            let want = format!("{name}: {text} {bad} at [1, 0] of matrix 1 of the batch");
+            assert_eq!((e.message(), e.kind()), (&want[..], ErrorKind::NotFinite));
+        }
+    }
     let tape = Tape::<f64>::new();
     let x = tape.constant(Tensor::from_rows([2, 2], &singular).unwrap());
     let (det, (sign, _)) = (x.det(), x.slogdet());

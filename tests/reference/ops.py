@@ -330,3 +330,37 @@ record("slogdet", [r(3, 3)], lambda a: L.slogdet(a)[0] * L.slogdet(a)[1].exp())
 record("matrix_power", [r(3, 3, low=0.1, high=0.9)], lambda a: L.matrix_power(a, 5))
 record("matrix_power negative", [r(2, 2)], lambda a: L.matrix_power(regular(a), -3))
 record("kron", [r(2, 3), r(3, 2)], torch.kron)
+apart = lambda x: x + torch.diag(5.0 * torch.arange(1, x.shape[-1] + 1))
+eigh = lambda x: L.eigh((apart(x) + apart(x).mT) / 2)
+svd = lambda x: L.svd(x, full_matrices=False)
+record("qr", [r(4, 3)], lambda a: torch.cat(L.qr(a), 0))
+record("qr square", [r(3, 3)], lambda a: L.qr(a)[0].exp() * L.qr(a)[1])
+record("qr batched", [r(2, 3, 2)], lambda a: torch.cat(L.qr(a), -2))
+record("lstsq", [r(4, 2), r(4, 3)], lambda a, b: L.solve(a.T @ a, a.T @ b))
+record("lstsq batched", [r(2, 3, 2), r(3, 1)], lambda a, b: L.solve(a.mT @ a, a.mT @ b))
+record("eigh", [r(3, 3)], lambda a: torch.cat([eigh(a)[1] ** 2, eigh(a)[0][:, None]], -1))
+record("eigh exponential", [r(3, 3)], lambda a: L.matrix_exp(0.1 * (apart(a) + apart(a).mT)))
+record("eigh batched", [r(2, 3, 3)], lambda a: L.matrix_power((apart(a) + apart(a).mT) / 2, 2))
+
+
+def squares(x):
+    u, s, vt = svd(x)
+    return torch.cat([u ** 2, s[None], vt.T ** 2], 0)
+
+
+def exponential(x):
+    u, s, vt = svd(x)
+    return (u * s.exp()[..., None, :]) @ vt
+
+
+record("svd", [r(3, 3)], lambda a: squares(apart(a)))
+record("svd tall", [r(4, 2)], squares)
+record("svd wide", [r(2, 4)], exponential)
+record("svd batched", [r(2, 3, 2)], exponential)
+record("svd values", [r(3, 2)], L.svdvals)
+record("norm2", [r(3, 2)], lambda a: L.matrix_norm(a, 2))
+record("norm2 batched", [r(2, 2, 3)], lambda a: L.matrix_norm(a, 2))
+record("pinv tall", [r(4, 2)], L.pinv)
+record("pinv wide", [r(2, 3)], L.pinv)
+record("pinv of lower rank", [r(3, 1), r(1, 4)], lambda a, b: L.pinv(a @ b))
+record("pinv batched", [r(2, 2, 3)], L.pinv)

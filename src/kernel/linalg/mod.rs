@@ -2,10 +2,14 @@
 //! of their own: nalgebra's factorizations own their matrices, so each run would allocate.
 
 mod factor;
+mod jacobi;
+mod qr;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use factor::{Pivot, SolveTriangle, cholesky, lu, lu_solve, solve_triangle};
+pub(crate) use jacobi::{SWEEPS, eigh, svd};
+pub(crate) use qr::qr;
 
 /// Copies matrix `at` of a batch of `n` out of it: the elements of a batch are interleaved.
 pub(crate) fn gather<T: Copy>(batch: &[T], at: usize, n: usize, matrix: &mut [T]) {

@@ -102,3 +102,74 @@ fn singular_matrices_keep_their_zero_pivot() {
     assert_eq!(lu_solve(2, &a, &rows, false, &mut [1.0, 1.0]), refused);
     assert_eq!(lu_solve(2, &a, &rows, true, &mut [1.0, 1.0]), refused);
 }
+
+fn is_orthonormal(m: usize, n: usize, q: &[f64]) {
+    let identity: Vec<f64> = (0..n * n).map(|at| f64::from(at % n == at / n)).collect();
+    near(&product(n, m, n, |i, l| q[l + i * m], q), &identity);
+}
+
+#[test]
+fn qr_factors_multiply_to_the_matrix() {
+    for (m, n) in [(0, 0), (3, 0), (1, 1), (2, 2), (5, 3), (40, 17)] {
+        let a = random(m * n, (m + n) as u64);
+        let (mut q, mut r, mut tau) = (a.clone(), vec![f64::NAN; n * n], vec![f64::NAN; n]);
+        qr(m, n, &mut q, &mut r, &mut tau);
+        is_orthonormal(m, n, &q);
+        near(&product(m, n, n, |i, l| q[i + l * m], &r), &a);
+        assert!((0..n * n).all(|at| at % n <= at / n || r[at] == 0.0));
+    }
+    // A column of zeros has a direction all the same, and huge numbers do not overflow.
+    for a in [[0.0, 0.0, 3.0, 4.0], [3e300, 4e300, 0.0, 1e300]] {
+        let (mut q, mut r, mut tau) = (a, [f64::NAN; 4], [f64::NAN; 2]);
+        qr(2, 2, &mut q, &mut r, &mut tau);
+        is_orthonormal(2, 2, &q);
+        assert!(r.iter().all(|x| x.is_finite()));
+    }
+}
+
+#[test]
+fn eigenvectors_diagonalize() {
+    for n in [0, 1, 2, 3, 5, 17, 40] {
+        let mut a = random(n * n, n as u64);
+        symmetrize(n, &mut a);
+        let (mut used, mut v, mut w) = (a.clone(), vec![f64::NAN; n * n], vec![f64::NAN; n]);
+        assert!(eigh(n, &mut used, &mut v, &mut w));
+        is_orthonormal(n, n, &v);
+        assert!(w.is_sorted());
+        let scaled: Vec<f64> = (0..n * n).map(|at| v[at] * w[at / n]).collect();
+        near(&product(n, n, n, |i, l| a[i + l * n], &v), &scaled);
+    }
+    let (mut v, mut w) = ([f64::NAN; 4], [f64::NAN; 2]);
+    for a in [[0.0; 4], [2.0, 0.0, 0.0, 2.0], [1e-300, 1e-300, 1e-300, 1e-300], [1e300; 4]] {
+        assert!(eigh(2, &mut a.clone(), &mut v, &mut w));
+        is_orthonormal(2, 2, &v);
+        let want = (a[0] - a[1], a[0] + a[1]);
+        assert!(
+            (w[0] - want.0).abs() <= 1e-15 * want.1 && (w[1] / want.1 - 1.0).abs() < 1e-15
+                || want.1 == 0.0
+        );
+    }
+}
+
+#[test]
+fn singular_vectors_multiply_to_the_matrix() {
+    let check = |m: usize, n: usize, a: &[f64]| {
+        let (mut u, mut s, mut v) = (a.to_vec(), vec![f64::NAN; n], vec![f64::NAN; n * n]);
+        assert!(svd(m, n, &mut u, &mut s, &mut v));
+        is_orthonormal(m, n, &u);
+        is_orthonormal(n, n, &v);
+        assert!(s.iter().rev().is_sorted() && s.iter().all(|&s| s >= 0.0));
+        let scaled: Vec<f64> = (0..n * n).map(|at| v[at / n + at % n * n] * s[at % n]).collect();
+        near(&product(m, n, n, |i, l| u[i + l * m], &scaled), a);
+        s
+    };
+    for (m, n) in [(0, 0), (3, 0), (1, 1), (2, 2), (5, 3), (40, 17), (30, 30)] {
+        check(m, n, &random(m * n, (m + n) as u64));
+    }
+    // Of rank 1 and 0: vectors for the values of 0, too.
+    let s = check(3, 2, &[1.0, 2.0, 2.0, 2.0, 4.0, 4.0]);
+    assert!((s[0] - 45f64.sqrt()).abs() < 1e-14 && s[1] < 1e-15);
+    assert_eq!(check(3, 3, &[0.0; 9]), [0.0; 3]);
+    assert_eq!(check(2, 2, &[3.0, 0.0, 0.0, 3.0]), [3.0, 3.0]);
+    assert_eq!(check(2, 1, &[3e-200, 4e-200])[0], 5e-200);
+}

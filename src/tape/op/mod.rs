@@ -51,7 +51,8 @@ pub(crate) use effect::MAX_SLOTS;
 pub use effect::{Effect, Rule, Step};
 pub use leaf::{Leaf, VariableInit};
 pub use linalg::{
-    Cholesky, Det, Diagonal, DiagonalMatrix, Factor, FactorSolve, Lu, TriangularSolve,
+    Cholesky, Det, Diagonal, DiagonalMatrix, Eigh, Factor, FactorSolve, Lu, Pinv, Qr, Svd,
+    TriangularSolve,
 };
 pub use loss::{Labels, SoftmaxCrossEntropy, SoftmaxResidual, Target};
 pub use matmul::{FoldedMatMul, MatMul};
@@ -462,6 +463,14 @@ ops! {
     FactorSolve(FactorSolve),
     /// Determinants.
     Det(Det),
+    /// QR factors.
+    Qr(Qr),
+    /// Eigenvalues and eigenvectors of symmetric matrices.
+    Eigh(Eigh),
+    /// Singular values and vectors.
+    Svd(Svd),
+    /// Pseudo-inverses.
+    Pinv(Pinv),
     /// Labels that fit their predictions.
     Target(Target),
     /// Cross-entropy of class labels from logits.

@@ -7,20 +7,26 @@
 mod cholesky;
 mod det;
 mod diagonal;
+mod eigh;
 mod lu;
 mod products;
+mod qr;
+mod svd;
 mod triangular;
 
 pub use cholesky::Cholesky;
 pub use det::Det;
 pub use diagonal::{Diagonal, DiagonalMatrix};
+pub use eigh::Eigh;
 pub use lu::{Factor, FactorSolve, Lu};
+pub use qr::Qr;
+pub use svd::{Pinv, Svd};
 pub use triangular::TriangularSolve;
 
 use super::matmul::{batch, fits, matrix};
 use super::{Arg, RowRule, broadcast_strides, list};
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::kernel::linalg::Pivot;
+use crate::kernel::linalg::{Pivot, SWEEPS};
 use crate::scalar::Scalar;
 use crate::shape::{ANY, MAX_RANK, Shape};
 use crate::tape::{Expr, Operand};
@@ -97,6 +103,27 @@ fn singular<T: Scalar>(what: &str, pivot: Pivot<T>, number: usize, n: usize) -> 
         text += &format!(" in matrix {number} of the batch");
     }
     Error::new(ErrorKind::Singular, text)
+}
+
+/// Refuses a matrix of `rows` rows that holds NaN or an infinity: rotations would never end.
+fn finite<T: Scalar>(rows: usize, matrix: &[T], number: usize, n: usize) -> Result<()> {
+    let Some(at) = matrix.iter().position(|x| !x.is_finite()) else { return Ok(()) };
+    let (i, j, x) = (at % rows, at / rows, matrix[at]);
+    match n {
+        1 => bail!(NotFinite, "expected finite numbers, got {x} at [{i}, {j}]"),
+        _ => bail!(
+            NotFinite,
+            "expected finite numbers, got {x} at [{i}, {j}] of matrix {number} of the batch"
+        ),
+    }
+}
+
+/// An error instead of values that rotations have not reached.
+fn converged(is: bool) -> Result<()> {
+    if !is {
+        bail!(NotFinite, "expected rotations to converge within {SWEEPS} rounds");
+    }
+    Ok(())
 }
 
 /// The transposes of a batch of matrices.
