@@ -6,6 +6,7 @@ mod broadcast;
 mod broadcast_to;
 mod cast;
 mod concat;
+mod conv;
 mod cumsum;
 mod effect;
 mod leaf;
@@ -16,6 +17,7 @@ mod matmul;
 mod pad;
 mod pass;
 mod permute;
+mod pool;
 mod prod;
 mod reduce;
 pub(crate) mod scalar;
@@ -28,6 +30,7 @@ mod take;
 mod tile;
 mod triangle;
 mod view;
+mod window;
 
 use super::expr::Expr;
 use crate::error::{Result, bail};
@@ -45,6 +48,7 @@ pub use broadcast::{BroadcastLike, Size, SumToLike};
 pub use broadcast_to::BroadcastTo;
 pub use cast::Cast;
 pub use concat::{AnyExpr, Concat, ConcatPart};
+pub use conv::{Conv, Conv2d, ConvTranspose2d, ConvWeights};
 pub use cumsum::{Cumsum, Cumulate};
 pub(crate) use effect::MAX_SLOTS;
 pub use effect::{Effect, Rule, Step};
@@ -54,6 +58,7 @@ pub use matmul::{FoldedMatMul, MatMul};
 pub use pad::Pad;
 pub use pass::{Pass, VjpRule};
 pub use permute::Permute;
+pub use pool::{Pool, Pooling};
 pub use prod::ProdGrad;
 pub use reduce::{Reduce, Reduction};
 pub use scalar::ScalarOp;
@@ -64,6 +69,7 @@ pub use take::{Each, OneHot, Take, TakeAdd};
 pub use tile::{Tile, Untile};
 pub use triangle::{Side, Triangle};
 pub use view::View;
+pub use window::Padding;
 
 /// One operation: shape rule, value, derivative, batch rule. Ours and users' alike.
 ///
@@ -420,6 +426,14 @@ ops! {
     MatMul(MatMul),
     /// Aᵀ·B with all axes but the last folded.
     FoldedMatMul(FoldedMatMul),
+    /// Convolutions over two axes.
+    Conv2d(Conv2d),
+    /// The adjoint of convolution in its input.
+    ConvTranspose2d(ConvTranspose2d),
+    /// The adjoint of convolution in its weights.
+    ConvWeights(ConvWeights),
+    /// The largest numbers and means of windows, and their adjoints.
+    Pooling(Pooling),
     /// The axes in another order.
     Permute(Permute),
     /// A part along each axis.
