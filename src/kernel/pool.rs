@@ -101,7 +101,8 @@ multiversion! {
                 p.places(x, at, n * CHUNK, place);
                 for (tap, start) in p.taps(at).enumerate() {
                     let tap = T::lit(tap as f64);
-                    for ((y, &place), &u) in y.iter_mut().zip(&*place).zip(&u[start + n * CHUNK..]) {
+                    let u = &u[start + n * CHUNK..];
+                    for ((y, &place), &u) in y.iter_mut().zip(&*place).zip(u) {
                         *y = if place == tap { u } else { *y };
                     }
                 }

@@ -2,9 +2,7 @@
 
 use super::cases::record;
 use gradtape::tape::op::ScalarOp;
-use gradtape::{
-    ANY, Conv, Expr, Index, IndexExpr, Padding, Pool, Session, Span, Tape, Tensor,
-};
+use gradtape::{ANY, Conv, Expr, Index, IndexExpr, Padding, Pool, Session, Span, Tape, Tensor};
 use std::panic::Location;
 
 type E<'t> = Expr<'t, f64>;
@@ -143,7 +141,8 @@ fn images() {
     let pool = Pool::new([2, 2]);
     none_differ(&[
         row(
-            "conv2d: [5, 5, 1], [2, 2, 1, 3]: expected an image of [batch, rows, columns, channels]",
+            "conv2d: [5, 5, 1], [2, 2, 1, 3]: expected an image of [batch, rows, columns, \
+             channels]",
             |t| z(t, [5, 5, 1]).conv2d(z(t, [2, 2, 1, 3]), conv),
         ),
         row(
@@ -165,10 +164,9 @@ fn images() {
             "conv2d: [1, 5, 5, 2], [2, 2, 2, 4]: expected output channels in 0 equal groups, got 4",
             |t| z(t, [1, 5, 5, 2]).conv2d(z(t, [2, 2, 2, 4]), conv.with_groups(0)),
         ),
-        row(
-            "conv2d: [1, 5, 5, 0], [2, 2, 0, 4]: expected weights for at least one channel",
-            |t| z(t, [1, 5, 5, 0]).conv2d(z(t, [2, 2, 0, 4]), conv),
-        ),
+        row("conv2d: [1, 5, 5, 0], [2, 2, 0, 4]: expected weights for at least one channel", |t| {
+            z(t, [1, 5, 5, 0]).conv2d(z(t, [2, 2, 0, 4]), conv)
+        }),
         row(
             "conv2d: [?, 5, 3, 1], [2, 3, 1, 1]: expected at least 5 columns, got 4 with padding",
             |t| {

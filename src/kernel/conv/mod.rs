@@ -13,8 +13,8 @@ use micro::{DOTS, DotBlock, Dots, Kernels, Terms, Tile};
 use std::ops::Range;
 use strip::{Strip, Strips};
 
-/// y\[n, i, j, o\] = Σ x\[n, i·stride + p·dilation − before, …, c\] w\[p, q, c, o\] over taps p, q and the
-/// channels c of the group of o; x is zero outside.
+/// y\[n, i, j, o\] = Σ x\[n, i·stride + p·dilation − before, …, c\] w\[p, q, c, o\] over the
+/// taps p, q and the channels c of o's group; x is zero outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Conv {
     pub batch: usize,

@@ -352,8 +352,8 @@ impl<T: Scalar> Primitive<T> for ConvWeights {
 
 impl<'t, T: Scalar> Expr<'t, T> {
     /// The convolution of images with weights, in the field's sense: the window is not flipped.
-    /// y\[n, i, j, o\] = Σ x\[n, i·stride + p·dilation − before, …, c\] w\[p, q, c, o\] over the taps
-    /// p, q and the channels c of o's group; x is zero outside.
+    /// y\[n, i, j, o\] = Σ x\[n, i·stride + p·dilation − before, …, c\] w\[p, q, c, o\] over the
+    /// taps p, q and the channels c of o's group; x is zero outside.
     ///
     /// ```text
     /// (batch, rows, columns, c) (p, q, c / groups, o) -> (batch, rows', columns', o)
