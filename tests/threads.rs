@@ -5,7 +5,9 @@ mod support;
 
 use gradtape::nn::{Activation, Init, Mlp};
 use gradtape::optim::{Adam, Clip};
-use gradtape::{ANY, Expr, Index, Passes, Philox, Result, Scalar, Session, Tape, Tensor};
+use gradtape::{
+    ANY, Conv, Expr, Index, Passes, Philox, Pool, Result, Scalar, Session, Tape, Tensor,
+};
 use support::counted;
 
 #[global_allocator]
@@ -56,6 +58,18 @@ fn products_of_every_layout() -> Result<()> {
     }
     check::<f64>([normal([17, 90, 40], 5)?, normal([17, 40, 50], 6)?], |[a, b]| vec![a.matmul(b)])?;
     check::<f32>([normal([40, 90, 60], 7)?, normal([60, 50], 8)?], |[a, b]| vec![a.matmul(b)])?;
+    Ok(())
+}
+
+#[test]
+fn convolutions_and_poolings() -> Result<()> {
+    let (x, w) = (normal([20, 12, 10, 6], 1)?, normal([3, 3, 3, 8], 2)?);
+    let shared = check::<f32>([x, w], |[x, w]| {
+        let y = x.conv2d(w, Conv::same().with_stride([2, 1]).with_groups(2));
+        let overlapping = Pool::new([3, 2]).with_stride([1, 2]);
+        vec![y.max_pool2d(overlapping), y.avg_pool2d(overlapping)]
+    })?;
+    assert!(shared > 6);
     Ok(())
 }
 

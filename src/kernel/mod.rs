@@ -1,6 +1,7 @@
 //! NUMBERS: loops on slices. No graph, no allocation in a running step; the only folder with
 //! `unsafe`. Every kernel has a safe generic twin that tests and Miri compare it with.
 pub(crate) mod arena;
+pub(crate) mod conv;
 pub(crate) mod copy;
 pub(crate) mod cpu;
 pub(crate) mod gemm;
@@ -9,11 +10,13 @@ pub(crate) mod linalg;
 pub(crate) mod map;
 pub(crate) mod math;
 pub(crate) mod pair;
+pub(crate) mod pool;
 pub(crate) mod reduce;
 pub(crate) mod rows;
 pub(crate) mod team;
 pub(crate) mod update;
 pub(crate) mod vector;
+pub(crate) mod window;
 
 pub mod rng;
 

@@ -3,7 +3,8 @@
 
 use gradtape::tape::op::ScalarOp;
 use gradtape::{
-    ANY, Cumulate, Derivative, Expr, Index, IndexExpr, Primitive, Scalar, Shape, Span, Tape, Tensor,
+    ANY, Conv, Cumulate, Derivative, Expr, Index, IndexExpr, Padding, Pool, Primitive, Scalar,
+    Shape, Span, Tape, Tensor,
 };
 
 /// A function that a case is about.
@@ -91,8 +92,8 @@ macro_rules! cases {
         vec![$(Case {
             name: $name.to_string(),
             inputs: vec![$($input),*],
-            wide: wide(|$t, $x| { let _ = $t; $body }),
-            narrow: narrow(|$t, $x| { let _ = $t; $body }),
+            wide: wide(move |$t, $x| { let _ = $t; $body }),
+            narrow: narrow(move |$t, $x| { let _ = $t; $body }),
             open: stringify!($mark) == "open",
         }),*]
     };
@@ -104,6 +105,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(reductions());
     cases.extend(softmax());
     cases.extend(products());
+    cases.extend(images());
     cases.extend(shapes());
     cases.extend(indices());
     cases.extend(losses());
@@ -309,6 +311,72 @@ fn products() -> Vec<Case> {
         open "dot" [r([5]), r([5])] |t, x| x[0].dot(x[1]);
         open "outer" [r([3]), r([4])] |t, x| x[0].outer(x[1]);
         open "a layer" [r([5, 3]), r([3, 4]), r([4])] |t, x| (x[0].matmul(x[1]) + x[2]).tanh();
+    }
+}
+
+fn images() -> Vec<Case> {
+    let wide = Conv::<2>::valid().with_dilation([2, 3]);
+    let sides = Conv::padded(Padding::Explicit([(2, 0), (1, 3)]));
+    let overlapping = Pool::new([3, 2]).with_stride([2, 1]);
+    let padded = overlapping.with_padding(Padding::Explicit([(1, 2), (1, 0)]));
+    cases! {
+        open "conv2d" [r([3, 5, 4, 2]), r([3, 2, 2, 3])] |t, x| x[0].conv2d(x[1], Conv::valid());
+        open "conv2d same" [r([2, 4, 5, 2]), r([3, 2, 2, 2])]
+            |t, x| x[0].conv2d(x[1], Conv::same());
+        open "conv2d strided" [r([3, 6, 7, 1]), r([3, 2, 1, 2])]
+            |t, x| x[0].conv2d(x[1], Conv::valid().with_stride([2, 3]));
+        open "conv2d strided same" [r([2, 5, 4, 1]), r([3, 3, 1, 2])]
+            |t, x| x[0].conv2d(x[1], Conv::same().with_stride([3, 2]));
+        open "conv2d dilated" [r([2, 6, 8, 1]), r([3, 2, 1, 2])]
+            |t, x| x[0].conv2d(x[1], wide);
+        open "conv2d explicit" [r([2, 3, 3, 2]), r([2, 3, 2, 1])]
+            |t, x| x[0].conv2d(x[1], sides);
+        open "conv2d in groups" [r([2, 4, 3, 4]), r([2, 2, 2, 6])]
+            |t, x| x[0].conv2d(x[1], Conv::same().with_groups(2));
+        open "conv2d depthwise" [r([2, 4, 4, 3]), r([3, 3, 1, 3])]
+            |t, x| x[0].conv2d(x[1], Conv::same().with_groups(3).with_stride([2, 1]));
+        open "conv2d all at once" [r([3, 7, 6, 2]), r([2, 3, 1, 4])]
+            |t, x| x[0].conv2d(
+                x[1], sides.with_stride([3, 2]).with_dilation([2, 2]).with_groups(2));
+        open "conv2d of one sample" [r([1, 5, 4, 1]), r([2, 2, 1, 1])]
+            |t, x| x[0].conv2d(x[1], Conv::valid());
+        open "conv2d of no samples" [r([0, 4, 4, 2]), r([2, 2, 2, 3])]
+            |t, x| x[0].conv2d(x[1], Conv::same());
+        open "conv2d of many samples" [r([37, 3, 3, 2]), r([2, 2, 2, 9])]
+            |t, x| x[0].conv2d(x[1], Conv::valid());
+        open "conv1d" [r([3, 7, 2]), r([3, 2, 2])]
+            |t, x| x[0].conv1d(x[1], Conv::valid().with_stride([2]));
+        open "conv1d causal" [r([2, 6, 1]), r([3, 1, 2])]
+            |t, x| x[0].conv1d(
+                x[1], Conv::padded(Padding::Explicit([(4, 0)])).with_dilation([2]));
+        open "conv_transpose2d" [r([2, 3, 2, 3]), r([3, 2, 2, 3])]
+            |t, x| x[0].conv_transpose2d(x[1], Conv::valid(), [0, 0]);
+        open "conv_transpose2d strided" [r([2, 3, 2, 2]), r([3, 3, 1, 2])]
+            |t, x| x[0].conv_transpose2d(
+                x[1],
+                Conv::padded(Padding::Explicit([(1, 1), (0, 1)])).with_stride([3, 2]),
+                [2, 1],
+            );
+        open "conv_transpose2d same" [r([2, 2, 3, 2]), r([3, 2, 1, 4])]
+            |t, x| x[0].conv_transpose2d(
+                x[1].slice_axis(3, ..2), Conv::same().with_stride([2, 3]), [0, 0]);
+        open "conv_transpose1d" [r([2, 4, 2]), r([3, 1, 2])]
+            |t, x| x[0].conv_transpose1d(x[1], Conv::valid().with_stride([2]), 1);
+        open "max_pool2d" [r([3, 4, 6, 2])] |t, x| x[0].max_pool2d(Pool::new([2, 3]));
+        open "max_pool2d overlapping" [r([2, 5, 4, 2])] |t, x| x[0].max_pool2d(overlapping);
+        open "max_pool2d padded" [r([2, 5, 4, 1])] |t, x| x[0].square().max_pool2d(padded);
+        open "max_pool2d same" [r([2, 5, 4, 1])]
+            |t, x| x[0].max_pool2d(Pool::new([2, 2]).with_padding(Padding::Same)).exp();
+        open "max_pool2d of no samples" [r([0, 4, 4, 2])] |t, x| x[0].max_pool2d(Pool::new([2, 2]));
+        open "max_pool2d of many samples" [r([70, 2, 4, 1])]
+            |t, x| x[0].max_pool2d(Pool::new([2, 2]));
+        open "avg_pool2d" [r([3, 4, 6, 2])] |t, x| x[0].avg_pool2d(Pool::new([2, 3]));
+        open "avg_pool2d padded" [r([2, 5, 4, 1])] |t, x| x[0].avg_pool2d(padded).exp();
+        open "avg_pool2d without border" [r([2, 5, 4, 2])]
+            |t, x| x[0].avg_pool2d(padded.without_border());
+        open "avg_pool2d of no samples" [r([0, 4, 4, 2])] |t, x| x[0].avg_pool2d(Pool::new([2, 2]));
+        open "global_avg_pool2d" [r([3, 2, 4, 2])] |t, x| x[0].global_avg_pool2d().exp();
+        open "global_max_pool2d" [r([3, 2, 4, 2])] |t, x| x[0].global_max_pool2d().exp();
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::cases::record;
 use gradtape::tape::op::ScalarOp;
-use gradtape::{ANY, ErrorKind, Expr, Index, IndexExpr, Session, Span, Tape, Tensor};
+use gradtape::{
+    ANY, Conv, ErrorKind, Expr, Index, IndexExpr, Padding, Pool, Session, Span, Tape, Tensor,
+};
 use std::panic::Location;
 
 type E<'t> = Expr<'t, f64>;
@@ -132,6 +134,107 @@ fn products() {
             z(t, [2, 3]).dot(z(t, [3]))
         }),
         row("outer: [3]: expected two vectors, got [] beside it", |t| z(t, [3]).outer(2.0)),
+    ]);
+}
+
+#[test]
+fn images() {
+    let conv = Conv::<2>::valid();
+    let pool = Pool::new([2, 2]);
+    none_differ(&[
+        row(
+            "conv2d: [5, 5, 1], [2, 2, 1, 3]: expected an image of [batch, rows, columns, \
+             channels]",
+            |t| z(t, [5, 5, 1]).conv2d(z(t, [2, 2, 1, 3]), conv),
+        ),
+        row(
+            "conv2d: [?, 5, 5, 1], [2, 2, 3]: expected weights of [rows, columns, channels, \
+             channels]",
+            |t| z(t, [ANY, 5, 5, 1]).conv2d(z(t, [2, 2, 3]), conv),
+        ),
+        row("conv2d: [?, 5, 5, 2], [2, 2, 3, 4]: expected 3 channels, got 2", |t| {
+            z(t, [ANY, 5, 5, 2]).conv2d(z(t, [2, 2, 3, 4]), conv)
+        }),
+        row("conv2d: [1, 5, 5, 3], [2, 2, 3, 4]: expected 6 channels, got 3", |t| {
+            z(t, [1, 5, 5, 3]).conv2d(z(t, [2, 2, 3, 4]), conv.with_groups(2))
+        }),
+        row(
+            "conv2d: [1, 5, 5, 6], [2, 2, 2, 4]: expected output channels in 3 equal groups, got 4",
+            |t| z(t, [1, 5, 5, 6]).conv2d(z(t, [2, 2, 2, 4]), conv.with_groups(3)),
+        ),
+        row(
+            "conv2d: [1, 5, 5, 2], [2, 2, 2, 4]: expected output channels in 0 equal groups, got 4",
+            |t| z(t, [1, 5, 5, 2]).conv2d(z(t, [2, 2, 2, 4]), conv.with_groups(0)),
+        ),
+        row("conv2d: [1, 5, 5, 0], [2, 2, 0, 4]: expected weights for at least one channel", |t| {
+            z(t, [1, 5, 5, 0]).conv2d(z(t, [2, 2, 0, 4]), conv)
+        }),
+        row(
+            "conv2d: [?, 5, 3, 1], [2, 3, 1, 1]: expected at least 5 columns, got 4 with padding",
+            |t| {
+                let sides = Padding::Explicit([(0, 0), (0, 1)]);
+                let conv = Conv::padded(sides).with_dilation([1, 2]);
+                z(t, [ANY, 5, 3, 1]).conv2d(z(t, [2, 3, 1, 1]), conv)
+            },
+        ),
+        row("conv2d: [1, 5, 5, 1], [0, 2, 1, 1]: expected a window of some rows, got 0", |t| {
+            z(t, [1, 5, 5, 1]).conv2d(z(t, [0, 2, 1, 1]), conv)
+        }),
+        row(
+            "conv2d: [1, 5, 5, 1], [2, 2, 1, 1]: expected a positive stride and dilation, got 0 \
+             and 1",
+            |t| z(t, [1, 5, 5, 1]).conv2d(z(t, [2, 2, 1, 1]), conv.with_stride([1, 0])),
+        ),
+        row(
+            "conv2d: [1, 5, 5, 1], [2, 2, 1, 1]: expected fewer rows, got 5 + \
+             18446744073709551615 + 0",
+            |t| {
+                let sides = Padding::Explicit([(usize::MAX, 0), (0, 0)]);
+                z(t, [1, 5, 5, 1]).conv2d(z(t, [2, 2, 1, 1]), Conv::padded(sides))
+            },
+        ),
+        row(
+            "conv1d: [3, 4]: expected [batch, length, channels] and weights of [length, channels, \
+             channels], got [2, 1, 1] beside it",
+            |t| z(t, [3, 4]).conv1d(z(t, [2, 1, 1]), Conv::valid()),
+        ),
+        row(
+            "conv_transpose1d: [3, 4, 1]: expected [batch, length, channels] and weights of \
+             [length, channels, channels], got [2, 1] beside it",
+            |t| z(t, [3, 4, 1]).conv_transpose1d(z(t, [2, 1]), Conv::valid(), 0),
+        ),
+        row("conv_transpose2d: [1, 2, 2, 3], [2, 2, 3, 4]: expected 4 channels, got 3", |t| {
+            z(t, [1, 2, 2, 3]).conv_transpose2d(z(t, [2, 2, 3, 4]), conv, [0, 0])
+        }),
+        row(
+            "conv_transpose2d: [1, 2, 2, 1], [2, 2, 1, 1]: expected fewer extra columns than the \
+             stride of 2, got 2",
+            |t| {
+                let conv = conv.with_stride([2, 2]);
+                z(t, [1, 2, 2, 1]).conv_transpose2d(z(t, [2, 2, 1, 1]), conv, [1, 2])
+            },
+        ),
+        row(
+            "conv_transpose2d: [1, 1, 2, 1], [2, 2, 1, 1]: expected less padding than 2 rows",
+            |t| {
+                let conv = Conv::padded(Padding::Explicit([(2, 1), (0, 0)]));
+                z(t, [1, 1, 2, 1]).conv_transpose2d(z(t, [2, 2, 1, 1]), conv, [0, 0])
+            },
+        ),
+        row("max_pool2d: [?, 4, 4]: expected an image of [batch, rows, columns, channels]", |t| {
+            z(t, [ANY, 4, 4]).max_pool2d(pool)
+        }),
+        row("max_pool2d: [?, 1, 4, 2]: expected at least 2 rows, got 1 with padding", |t| {
+            z(t, [ANY, 1, 4, 2]).max_pool2d(pool)
+        }),
+        row(
+            "avg_pool2d: [?, 4, 4, 2]: expected less padding than the window of [2, 2], got [(0, \
+             0), (2, 0)]",
+            |t| {
+                let sides = Padding::Explicit([(0, 0), (2, 0)]);
+                z(t, [ANY, 4, 4, 2]).avg_pool2d(pool.with_padding(sides))
+            },
+        ),
     ]);
 }
 

@@ -364,3 +364,50 @@ record("pinv tall", [r(4, 2)], L.pinv)
 record("pinv wide", [r(2, 3)], L.pinv)
 record("pinv of lower rank", [r(3, 1), r(1, 4)], lambda a, b: L.pinv(a @ b))
 record("pinv batched", [r(2, 2, 3)], L.pinv)
+
+# --- images: PyTorch's are [batch, channel, row, column], its weights [out, in, row, column] ----------
+
+
+def nchw(f):
+    """A function of PyTorch's layout on [batch, row, column, channel] and weights of [row, column, in, out]."""
+    return lambda a, *w: f(a.permute(0, 3, 1, 2), *(v.permute(3, 2, 0, 1).contiguous() for v in w)).permute(0, 2, 3, 1)
+
+
+def padded(a, before, after):
+    """Zeros around the rows and columns of [batch, channel, row, column]."""
+    return F.pad(a, (before[1], after[1], before[0], after[0]))
+
+
+conv = F.conv2d
+record("conv2d", [r(3, 5, 4, 2), r(3, 2, 2, 3)], nchw(conv))
+record("conv2d same", [r(2, 4, 5, 2), r(3, 2, 2, 2)], nchw(lambda a, w: conv(a, w, padding="same")))
+record("conv2d strided", [r(3, 6, 7, 1), r(3, 2, 1, 2)], nchw(lambda a, w: conv(a, w, stride=(2, 3))))
+record("conv2d dilated", [r(2, 6, 8, 1), r(3, 2, 1, 2)], nchw(lambda a, w: conv(a, w, dilation=(2, 3))))
+record("conv2d explicit", [r(2, 3, 3, 2), r(2, 3, 2, 1)], nchw(lambda a, w: conv(padded(a, (2, 1), (0, 3)), w)))
+record("conv2d in groups", [r(2, 4, 3, 4), r(2, 2, 2, 6)],
+       nchw(lambda a, w: conv(a, w, padding="same", groups=2)))
+record("conv2d all at once", [r(3, 7, 6, 2), r(2, 3, 1, 4)],
+       nchw(lambda a, w: conv(padded(a, (2, 1), (0, 3)), w, stride=(3, 2), dilation=(2, 2), groups=2)))
+record("conv1d", [r(2, 7, 2), r(3, 2, 2)],
+       lambda a, w: F.conv1d(a.permute(0, 2, 1), w.permute(2, 1, 0).contiguous(), stride=2).permute(0, 2, 1))
+record("conv1d causal", [r(2, 6, 1), r(3, 1, 2)],
+       lambda a, w: F.conv1d(F.pad(a.permute(0, 2, 1), (4, 0)), w.permute(2, 1, 0).contiguous(), dilation=2).permute(0, 2, 1))
+transposed = F.conv_transpose2d
+record("conv_transpose2d", [r(2, 3, 2, 3), r(3, 2, 2, 3)], nchw(transposed))
+record("conv_transpose2d strided", [r(2, 3, 2, 2), r(3, 3, 1, 2)],
+       nchw(lambda a, w: transposed(a, w, stride=(3, 2), output_padding=(2, 1))[:, :, 1:-1, :-1]))
+record("conv_transpose1d", [r(2, 4, 2), r(3, 1, 2)],
+       lambda a, w: F.conv_transpose1d(a.permute(0, 2, 1), w.permute(2, 1, 0).contiguous(), stride=2, output_padding=1)
+       .permute(0, 2, 1))
+record("max_pool2d", [r(3, 4, 6, 2)], nchw(lambda a: F.max_pool2d(a, (2, 3))))
+ties = np.array([[1.0, 1.0, 0.0, 2.0], [1.0, 0.5, 2.0, 2.0], [-1.0, -1.0, -3.0, -3.0], [-1.0, -1.0, -3.0, -2.0]])
+record("max_pool2d of many samples", [ties[:2].reshape(1, 2, 4, 1)], nchw(lambda a: F.max_pool2d(a, 2)))
+record("max_pool2d overlapping", [ties.reshape(1, 4, 4, 1)], nchw(lambda a: F.max_pool2d(a, (3, 2), stride=(2, 1))))
+values_only("max_pool2d", [np.array([[NAN, 1.0, 2.0], [3.0, 1.0, 2.0]]).reshape(1, 2, 3, 1)], np.full((1, 1, 1, 1), NAN))
+values_only("max_pool2d", [np.full((1, 2, 3, 1), -INF)], np.full((1, 1, 1, 1), -INF))
+record("avg_pool2d", [r(3, 4, 6, 2)], nchw(lambda a: F.avg_pool2d(a, (2, 3))))
+mean = lambda a: F.avg_pool2d(padded(a, (1, 1), (2, 0)), (3, 2), stride=(2, 1))
+record("avg_pool2d padded", [r(2, 5, 4, 1)], lambda a: nchw(mean)(a).exp())
+record("avg_pool2d without border", [r(2, 5, 4, 2)], nchw(lambda a: mean(a) / mean(torch.ones_like(a))))
+record("global_avg_pool2d", [r(3, 2, 4, 2)], lambda a: a.mean((1, 2)).exp())
+record("global_max_pool2d", [r(3, 2, 4, 2)], lambda a: a.amax((1, 2)).exp())

@@ -7,7 +7,7 @@ mod micro;
 mod pack;
 mod product;
 #[cfg(target_arch = "x86_64")]
-mod simd;
+pub(super) mod simd;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,5 @@
-//! The vector registers the microkernels are written over: AVX-512 and AVX2 + FMA, f32 and f64.
-//! Knows nothing of matrices.
+//! The vector registers that microkernels are written over: AVX-512 and AVX2 + FMA, f32 and f64.
+//! Knows nothing of matrices and images.
 
 use crate::Scalar;
 use core::arch::x86_64::*;
@@ -9,7 +9,7 @@ use core::arch::x86_64::*;
 /// # Safety
 /// Every method needs the instructions of its register type; `load` and `store` need `LANES`
 /// readable or writable numbers at `p`, and the `_first` forms as many as their mask has lanes.
-pub(super) trait Simd: Copy {
+pub(in crate::kernel) trait Simd: Copy {
     type T: Scalar;
     /// The first few lanes.
     type Mask: Copy;

@@ -6,6 +6,7 @@ mod broadcast;
 mod broadcast_to;
 mod cast;
 mod concat;
+mod conv;
 mod cumsum;
 mod effect;
 mod leaf;
@@ -17,6 +18,7 @@ mod matmul;
 mod pad;
 mod pass;
 mod permute;
+mod pool;
 mod prod;
 mod reduce;
 pub(crate) mod scalar;
@@ -29,6 +31,7 @@ mod take;
 mod tile;
 mod triangle;
 mod view;
+mod window;
 
 use super::expr::Expr;
 use crate::error::{Result, bail};
@@ -46,6 +49,7 @@ pub use broadcast::{BroadcastLike, Size, SumToLike};
 pub use broadcast_to::BroadcastTo;
 pub use cast::Cast;
 pub use concat::{AnyExpr, Concat, ConcatPart};
+pub use conv::{Conv, Conv2d, ConvTranspose2d, ConvWeights};
 pub use cumsum::{Cumsum, Cumulate};
 pub(crate) use effect::MAX_SLOTS;
 pub use effect::{Effect, Rule, Step};
@@ -59,6 +63,7 @@ pub use matmul::{FoldedMatMul, MatMul};
 pub use pad::Pad;
 pub use pass::{Pass, VjpRule};
 pub use permute::Permute;
+pub use pool::{Pool, Pooling};
 pub use prod::ProdGrad;
 pub use reduce::{Reduce, Reduction};
 pub use scalar::ScalarOp;
@@ -69,6 +74,7 @@ pub use take::{Each, OneHot, Take, TakeAdd};
 pub use tile::{Tile, Untile};
 pub use triangle::{Side, Triangle};
 pub use view::View;
+pub use window::Padding;
 
 /// One operation: shape rule, value, derivative, batch rule. Ours and users' alike.
 ///
@@ -425,6 +431,14 @@ ops! {
     MatMul(MatMul),
     /// Aᵀ·B with all axes but the last folded.
     FoldedMatMul(FoldedMatMul),
+    /// Convolutions over two axes.
+    Conv2d(Conv2d),
+    /// The adjoint of convolution in its input.
+    ConvTranspose2d(ConvTranspose2d),
+    /// The adjoint of convolution in its weights.
+    ConvWeights(ConvWeights),
+    /// The largest numbers and means of windows, and their adjoints.
+    Pooling(Pooling),
     /// The axes in another order.
     Permute(Permute),
     /// A part along each axis.

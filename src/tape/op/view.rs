@@ -174,6 +174,10 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// All axes but the first folded into one, the first of them fastest:
     /// `(batch, …) -> (batch, n)`. Cost: none.
     ///
+    /// Weights that were trained elsewhere want the order of a row-major fold, the last axis
+    /// fastest: `image.permute(&[0, 3, 2, 1]).flatten()` has TensorFlow's (row, column, channel),
+    /// `image.permute(&[0, 2, 1, 3]).flatten()` PyTorch's (channel, row, column).
+    ///
     /// ```
     /// use gradtape::{ANY, Tape};
     /// let tape = Tape::<f64>::new();
