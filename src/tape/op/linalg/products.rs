@@ -53,7 +53,8 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// let tape = Tape::<f64>::new();
     /// let a = tape.constant(Tensor::from_rows([1, 2], &[1.0, 2.0])?);
     /// let b = tape.constant(Tensor::from_rows([2, 1], &[3.0, 4.0])?);
-    /// let value = Session::new(&tape)?.run(a.kron(b), &[])?;
+    /// let product = a.kron(b);
+    /// let value = Session::new(&tape)?.run(product, &[])?;
     /// assert_eq!(value, Tensor::from_rows([2, 2], &[3.0, 6.0, 4.0, 8.0])?);
     /// # Ok::<(), gradtape::Error>(())
     /// ```

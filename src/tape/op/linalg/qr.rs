@@ -91,7 +91,8 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// let a = tape.constant(Tensor::from_rows([2, 1], &[3.0, 4.0])?);
     /// let (q, r) = a.qr();
     /// let (q, r) = Session::new(&tape)?.run((q, r), &[])?;
-    /// assert_eq!((q.as_slice(), r.as_slice()), (&[-0.6, -0.8][..], &[-5.0][..]));
+    /// assert!((q.as_slice()[0] + 0.6).abs() < 1e-15 && (q.as_slice()[1] + 0.8).abs() < 1e-15);
+    /// assert_eq!(r.as_slice(), [-5.0]);
     /// # Ok::<(), gradtape::Error>(())
     /// ```
     ///
