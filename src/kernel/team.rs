@@ -7,7 +7,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
@@ -34,15 +34,8 @@ pub(crate) struct Team {
 #[repr(align(128))]
 struct Padded<T>(T);
 
-/// A job: which function, of which data, and its number.
-#[derive(Clone, Copy)]
-struct Job {
-    f: *const (dyn Fn(usize) + Sync),
-    number: u32,
-}
-
-// SAFETY: the function is `Sync`, and `Team::run` outlives every use of the pointer.
-unsafe impl Send for Job {}
+/// The function of a job, which lives on the caller's stack.
+type Job = &'static (dyn Fn(usize) + Sync);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -54,8 +47,9 @@ struct Shared {
     /// Workers that sleep, or are about to.
     sleepers: Padded<AtomicUsize>,
     stop: AtomicBool,
-    /// Written before the job starts.
-    job: Mutex<Option<Job>>,
+    /// Where the job's function stands: written before it starts, read by whoever has begun a
+    /// part of it.
+    job: AtomicPtr<Job>,
     /// What a worker panicked with.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -85,12 +79,6 @@ impl Shared {
     fn start(&self, job: u32, parts: usize) {
         let bits = (1u64 << parts) - 1;
         self.open.0.store(u64::from(job) << 32 | bits, SeqCst);
-    }
-}
-
-impl std::fmt::Debug for Job {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "job {}", self.number)
     }
 }
 
@@ -143,10 +131,8 @@ impl Team {
         // SAFETY: the lifetime is forgotten here and kept by `Wait`: this function does not
         // return, nor unwind, before every part that a worker began is finished, and from then
         // on `claim` refuses.
-        let f_static = unsafe {
-            std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(f)
-        };
-        *lock(&shared.job) = Some(Job { f: f_static, number: job });
+        let mut f_static = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(f) };
+        shared.job.store(&raw mut f_static, Relaxed);
         *lock(&shared.panic) = None;
         shared.finished.0.store(0, Relaxed);
         shared.start(job, parts);
@@ -222,11 +208,11 @@ fn work(shared: &Shared, index: usize) {
         if shared.stop.load(SeqCst) {
             return;
         }
-        let Some(Job { f, number }) = *lock(&shared.job) else { continue };
-        while let Some(part) = shared.claim(number, index) {
-            // SAFETY: the caller keeps the function alive until every part that was begun is
-            // finished; this one was begun, and counts itself out below, after the call.
-            let f = unsafe { &*f };
+        while let Some(part) = shared.claim(seen, index) {
+            // SAFETY: the caller wrote the pointer before it started job `seen`, and keeps it and
+            // the function alive until every part that was begun is finished; this one was begun,
+            // and counts itself out below, after the call.
+            let f = unsafe { *shared.job.load(Relaxed) };
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| f(part))) {
                 lock(&shared.panic).get_or_insert(panic);
             }
