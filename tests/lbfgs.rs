@@ -2,9 +2,11 @@
 //! that everything else it may meet has a name. Rows C3 and C6 by it are in
 //! tests/train.rs.
 
+mod errors;
 mod nist;
 mod support;
 
+use errors::refused;
 use gradtape::optim::{FullBatch, Lbfgs, Outcome, Reason};
 use gradtape::{ANY, ErrorKind, Expr, Philox, Result, Scalar, Session, Tape, Tensor};
 use std::collections::BTreeSet;
@@ -37,15 +39,6 @@ fn rosenbrock<T: Scalar>(x: Expr<'_, T>) -> Expr<'_, T> {
 
 fn rosenbrock_start(n: usize) -> Vec<f64> {
     [-1.2, 1.0].into_iter().cycle().take(n).collect()
-}
-
-#[track_caller]
-fn refused<V>(result: Result<V>, kind: ErrorKind, fragments: &[&str]) {
-    let Err(e) = result else { panic!("accepted; expected an error with {fragments:?}") };
-    for fragment in fragments {
-        assert!(e.to_string().contains(fragment), "{e} does not contain {fragment:?}");
-    }
-    assert_eq!(e.kind(), kind, "{e}");
 }
 
 #[test]

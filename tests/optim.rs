@@ -1,10 +1,12 @@
 //! Row B3: optimizers against hand-worked numbers, against scalar code straight from the papers,
 //! and against PyTorch (tests/reference/optim.py); what they refuse; what a run leaves untouched.
 
+use errors::refused;
 use gradtape::optim::{self, Adam, AdamW, Clip, Rule, Schedule, Sgd, Step};
 use gradtape::{ErrorKind, Expr, Fetch, Passes, Philox, Result, Scalar, Session, Tape, Tensor};
 use std::collections::BTreeMap;
 
+mod errors;
 mod support;
 
 #[global_allocator]
@@ -23,15 +25,6 @@ fn close(got: &[f64], want: &[f64], tolerance: f64) {
     for (g, w) in got.iter().zip(want) {
         assert!((g - w).abs() <= tolerance * w.abs(), "got {got:?}, want {want:?}");
     }
-}
-
-#[track_caller]
-fn refused<V>(result: Result<V>, kind: ErrorKind, fragments: &[&str]) {
-    let Err(e) = result else { panic!("accepted; expected an error with {fragments:?}") };
-    for fragment in fragments {
-        assert!(e.to_string().contains(fragment), "{e} does not contain {fragment:?}");
-    }
-    assert_eq!(e.kind(), kind, "{e}");
 }
 
 #[test]

@@ -54,8 +54,8 @@ impl<T: Scalar> RowPass<T> {
 
     /// The elements of scratch that [`RowPass::run`] wants.
     pub(crate) fn scratch(&self) -> usize {
-        let products = self.forward.scratch::<T>().max(self.backward.scratch::<T>());
-        products + self.map.scratch()
+        let backward = self.backward.scratch_of_terms::<T>(Self::ROWS.min(self.map.len));
+        self.forward.scratch::<T>().max(backward) + self.map.scratch()
     }
 
     /// Runs over these blocks; [`RowPass::finish`] adds up what all blocks left.
@@ -102,5 +102,86 @@ impl<T: Scalar> RowPass<T> {
         for column in columns {
             g.iter_mut().zip(column).for_each(|(g, &p)| *g += p);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::cpu::Cpu;
+    use crate::kernel::gemm::Matrix;
+    use crate::kernel::map::{Access, Instruction, Loop, Slot, Target, each2, total};
+
+    /// y = X·w, r = y − t with Σ r, g = Xᵀ·r, apart and in one pass of any cut.
+    #[test]
+    fn a_pass_has_the_bits_of_its_parts() {
+        type Pass = RowPass<f64>;
+        let (rows, columns) =
+            if cfg!(miri) { (Pass::ROWS + 3, 2) } else { (2 * Pass::ROWS + 700, 7) };
+        let x: Vec<f64> = (0..rows * columns).map(|i| (i as f64 * 0.37).sin()).collect();
+        let w: Vec<f64> = (0..columns).map(|i| i as f64 - 2.5).collect();
+        let t: Vec<f64> = (0..rows).map(|i| (i as f64 * 0.11).cos()).collect();
+        let matrix = Matrix::new(rows, columns);
+        let forward = Product::new(&[], matrix, Matrix::new(columns, 1), Matrix::new(rows, 1));
+        let column = Matrix::new(columns, 1);
+        let backward = Product::new(&[], matrix.t(), Matrix::new(rows, 1), column);
+        let unused = Slot::Input(0);
+        let code = vec![
+            Instruction {
+                run: Loop::Two(|a, b, y| each2(|a: f64, b: f64| a - b, a, b, y)),
+                args: [Slot::Input(0), Slot::Input(1), unused],
+                to: Target::Output(0),
+            },
+            Instruction {
+                run: Loop::Sum,
+                args: [Slot::Output(0), unused, unused],
+                to: Target::Sum(0),
+            },
+        ];
+        let inputs = vec![Access::Dense, Access::Dense];
+        let (n_outputs, n_registers, n_sums, n_ops) = (1, 0, 1, 1);
+        let map = MapLoop { code, inputs, n_outputs, n_registers, n_sums, n_ops, len: rows };
+        let mut reads_y = [false; MAX_INPUTS];
+        reads_y[0] = true;
+        let pass = RowPass { forward, map, backward, reads_y, r: 0 };
+        Cpu::for_each(|cpu| {
+            let scratch_len = forward.scratch::<f64>().max(backward.scratch::<f64>());
+            let mut scratch = vec![f64::NAN; scratch_len.max(pass.map.scratch())];
+            let (mut y, mut r) = (vec![f64::NAN; rows], vec![f64::NAN; rows]);
+            let (mut sums, mut g) = (vec![f64::NAN; pass.map.n_blocks()], vec![f64::NAN; columns]);
+            forward.run(&x, &w, &mut y, 0..rows, &mut scratch);
+            pass.map.run(0..rows, &[&y, &t], &mut [&mut r], &mut sums, &mut scratch);
+            backward.run(&x, &r, &mut g, 0..columns, &mut scratch);
+            let want = (y, r, total(&sums, 1, 0), g);
+
+            let (n, of_block) = (pass.n_blocks(), Pass::ROWS / BLOCK);
+            for cut in [0, 1, n - 1] {
+                let (mut y, mut r) = (vec![f64::NAN; rows], vec![f64::NAN; rows]);
+                let mut sums = vec![f64::NAN; pass.map.n_blocks()];
+                let mut partial = vec![f64::NAN; n * columns];
+                let mut g = vec![f64::NAN; columns];
+                for blocks in [0..cut, cut..n] {
+                    // Scratch of exactly the size asked for.
+                    let mut scratch = vec![f64::NAN; pass.scratch()];
+                    let here = blocks.start * Pass::ROWS..rows.min(blocks.end * Pass::ROWS);
+                    let of_sums = (blocks.start * of_block)..sums.len().min(blocks.end * of_block);
+                    let mut outputs: [&mut [f64]; MAX_OUTPUTS] = Default::default();
+                    outputs[0] = &mut r[here.clone()];
+                    pass.run(Rows {
+                        x: &x,
+                        w: &w,
+                        inputs: &[&[], &t],
+                        y: &mut y[here],
+                        outputs,
+                        sums: &mut sums[of_sums],
+                        partial: &mut partial[blocks.start * columns..blocks.end * columns],
+                        scratch: &mut scratch,
+                        blocks,
+                    });
+                }
+                pass.finish(&partial, &mut g);
+                assert!((y, r, total(&sums, 1, 0), g) == want, "{cpu:?}, cut at block {cut}");
+            }
+        });
     }
 }

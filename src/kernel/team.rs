@@ -14,8 +14,8 @@ use std::thread::{JoinHandle, Thread};
 /// The most threads of a team and parts of a job, which have a bit each.
 pub(crate) const MAX_THREADS: usize = 32;
 
-/// Looks at the next job this often before a worker goes to sleep: some ten microseconds, which
-/// is longer than the gap between two instructions of a plan, and short beside a batch.
+/// Looks at the next job this often before a worker goes to sleep: some hundred microseconds,
+/// which is longer than the gap between two instructions of a plan, or two runs in a loop.
 const SPINS: u32 = 10_000;
 /// Looks at the workers this often before the caller lets other threads run.
 const SPINS_BEFORE_YIELD: u32 = 20_000;

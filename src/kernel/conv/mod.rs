@@ -8,8 +8,9 @@ mod strip;
 mod tests;
 
 use crate::Scalar;
+use crate::kernel::gemm::micro::{DOTS, DotBlock, Dots, Kernels};
 use crate::kernel::window::Axis;
-use micro::{DOTS, DotBlock, Dots, Kernels, Terms, Tile};
+use micro::{Terms, Tile, Tiles};
 use std::ops::Range;
 use strip::{Strip, Strips};
 
@@ -300,7 +301,7 @@ impl<T: Scalar> Sum<'_, T> {
     }
 
     fn flush(&mut self) {
-        let kernels = Kernels::<T>::get();
+        let kernels = Tiles::<T>::get();
         let (most_rows, most_cols) = kernels.tile_extents();
         let cols = equal_parts(self.cols, most_cols);
         for row in (0..self.rows).step_by(most_rows) {

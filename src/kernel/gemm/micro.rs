@@ -23,20 +23,22 @@ pub(super) struct Tile<'a, T> {
     pub add: bool,
 }
 
-/// `rows` × `cols` dot products of contiguous vectors of length k: a row of A every `a_step`, a
-/// column of B every `b_step`.
-pub(super) struct Dots<'a, T> {
-    pub rows: usize,
+/// Dot products of contiguous vectors of length k: a row of A starting at each place, `cols`
+/// columns of B, one every `b_step`.
+pub(in crate::kernel) struct Dots<'a, T> {
+    pub at: &'a [usize],
     pub cols: usize,
     pub k: usize,
     pub a: &'a [T],
-    pub a_step: usize,
     pub b: &'a [T],
     pub b_step: usize,
 }
 
-/// Dot product (i, j) is element `[i][j]`; at most 4 rows and 6 columns.
-pub(super) type DotBlock<T> = [[T; 6]; 4];
+/// The most rows and columns of dot products at any level.
+pub(in crate::kernel) const DOTS: (usize, usize) = (4, 6);
+
+/// Dot product (i, j) is element `[i][j]`.
+pub(in crate::kernel) type DotBlock<T> = [[T; DOTS.1]; DOTS.0];
 
 /// C = A·B for `lanes` products at once, product l one place after product l − 1 in all three;
 /// any strides between rows and columns.
@@ -68,7 +70,7 @@ type LanesFn<T> = unsafe fn(&Lanes<T>, &mut [T]);
 
 /// The microkernels of one level: tiles indexed by (registers of rows − 1, columns − 1), the
 /// others by (rows − 1, columns − 1).
-pub(super) struct Kernels<T: 'static> {
+pub(in crate::kernel) struct Kernels<T: 'static> {
     /// Numbers in a register.
     pub lanes: usize,
     tile: &'static [&'static [TileFn<T>]],
@@ -83,19 +85,30 @@ macro_rules! table {
     (@ $f:ident, $V:ty, $m:literal, [$($n:literal)*]) => { &[$($f::<$V, $m, $n>),*] };
 }
 
+pub(in crate::kernel) use table;
+
+/// Of tables for f32 and f64, that of this type at the level to run at, if it is above portable.
+#[cfg(target_arch = "x86_64")]
+pub(in crate::kernel) fn of_level<K: 'static>(
+    avx512: [&'static dyn Any; 2],
+    avx2: [&'static dyn Any; 2],
+) -> Option<&'static K> {
+    let tables = match Cpu::get() {
+        Cpu::Avx512 => avx512,
+        Cpu::Avx2Fma => avx2,
+        Cpu::Portable => return None,
+    };
+    tables.into_iter().find_map(|table| table.downcast_ref())
+}
+
 impl<T: Scalar> Kernels<T> {
     /// The table of the level to run at.
-    pub(super) fn get() -> &'static Kernels<T> {
+    pub(in crate::kernel) fn get() -> &'static Kernels<T> {
         #[cfg(target_arch = "x86_64")]
+        if let Some(table) =
+            of_level([&x86::AVX512_F32, &x86::AVX512_F64], [&x86::AVX2_F32, &x86::AVX2_F64])
         {
-            let tables: [&'static dyn Any; 2] = match Cpu::get() {
-                Cpu::Avx512 => [&x86::AVX512_F32, &x86::AVX512_F64],
-                Cpu::Avx2Fma => [&x86::AVX2_F32, &x86::AVX2_F64],
-                Cpu::Portable => [&(), &()],
-            };
-            if let Some(table) = tables.into_iter().find_map(|t| t.downcast_ref()) {
-                return table;
-            }
+            return table;
         }
         const {
             &Kernels {
@@ -119,7 +132,7 @@ impl<T: Scalar> Kernels<T> {
     }
 
     /// The most rows and columns of dot products.
-    pub(super) fn dots_extents(&self) -> (usize, usize) {
+    pub(in crate::kernel) fn dots_extents(&self) -> (usize, usize) {
         (self.dots.len(), self.dots[0].len())
     }
 
@@ -146,11 +159,11 @@ impl<T: Scalar> Kernels<T> {
 
     /// Runs the dot product kernel for these extents.
     #[inline]
-    pub(super) fn dots(&self, d: &Dots<T>, out: &mut DotBlock<T>) {
-        assert!((d.rows - 1) * d.a_step + d.k <= d.a.len());
+    pub(in crate::kernel) fn dots(&self, d: &Dots<T>, out: &mut DotBlock<T>) {
+        assert!(d.at.iter().all(|at| at + d.k <= d.a.len()));
         assert!((d.cols - 1) * d.b_step + d.k <= d.b.len());
-        // SAFETY: as above, with R = rows and N = cols.
-        unsafe { self.dots[d.rows - 1][d.cols - 1](d, out) }
+        // SAFETY: as above, with R = places and N = cols.
+        unsafe { self.dots[d.at.len() - 1][d.cols - 1](d, out) }
     }
 
     /// Runs the kernel of many products for these extents.
@@ -167,7 +180,7 @@ impl<T: Scalar> Kernels<T> {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub(in crate::kernel) mod x86 {
     use super::super::simd::Simd;
     use super::{DotBlock, Dots, Kernels, Lanes, Square, Tile};
     use core::arch::x86_64::*;
@@ -200,17 +213,35 @@ mod x86 {
                 a = a.wrapping_add(a_step);
                 b = b.wrapping_add(b_row);
             }
-            for (j, acc) in acc.into_iter().enumerate() {
-                let c = c.as_mut_ptr().add(j * t.c_step);
-                for (i, mut v) in acc.into_iter().enumerate() {
+            write::<V, M, N>(acc, last, c.as_mut_ptr(), t.c_step, t.add);
+        }
+    }
+
+    /// Writes a tile's columns, or adds them to what is there.
+    ///
+    /// # Safety
+    /// The instructions of `V`; N columns of (M − 1)·LANES and `last` places at `c`, `c_step` apart.
+    #[inline(always)]
+    pub(in crate::kernel) unsafe fn write<V: Simd, const M: usize, const N: usize>(
+        tile: [[V; M]; N],
+        last: V::Mask,
+        c: *mut V::T,
+        c_step: usize,
+        add: bool,
+    ) {
+        // SAFETY: full registers but for the last one of a column, which is masked.
+        unsafe {
+            for (j, column) in tile.into_iter().enumerate() {
+                let c = c.add(j * c_step);
+                for (i, mut v) in column.into_iter().enumerate() {
                     let c = c.add(i * V::LANES);
                     if i < M - 1 {
-                        if t.add {
+                        if add {
                             v = V::load(c).add(v);
                         }
                         v.store(c);
                     } else {
-                        if t.add {
+                        if add {
                             v = V::load_first(c, last).add(v);
                         }
                         v.store_first(c, last);
@@ -221,7 +252,7 @@ mod x86 {
     }
 
     /// # Safety
-    /// The instructions of `V`, R = rows, N = cols, slices as [`Kernels::dots`] checks.
+    /// The instructions of `V`, R = places, N = cols, slices as [`Kernels::dots`] checks.
     #[inline(always)]
     unsafe fn dots<V: Simd, const R: usize, const N: usize>(
         d: &Dots<V::T>,
@@ -229,7 +260,11 @@ mod x86 {
     ) {
         // SAFETY: registers start below k and the last one is masked to it.
         unsafe {
-            let (a, b) = (d.a.as_ptr(), d.b.as_ptr());
+            let b = d.b.as_ptr();
+            let mut a = [d.a.as_ptr(); R];
+            for (a, &at) in a.iter_mut().zip(d.at) {
+                *a = a.add(at);
+            }
             let mut acc = [[V::zero(); N]; R];
             let full = d.k / V::LANES * V::LANES;
             for p in (0..full).step_by(V::LANES) {
@@ -237,8 +272,8 @@ mod x86 {
                 for (j, v) in col.iter_mut().enumerate() {
                     *v = V::load(b.add(j * d.b_step + p));
                 }
-                for (i, acc) in acc.iter_mut().enumerate() {
-                    let row = V::load(a.add(i * d.a_step + p));
+                for (acc, a) in acc.iter_mut().zip(a) {
+                    let row = V::load(a.add(p));
                     for (acc, col) in acc.iter_mut().zip(col) {
                         *acc = row.mul_add(col, *acc);
                     }
@@ -246,8 +281,8 @@ mod x86 {
             }
             if full < d.k {
                 let rest = V::first(d.k - full);
-                for (i, acc) in acc.iter_mut().enumerate() {
-                    let row = V::load_first(a.add(i * d.a_step + full), rest);
+                for (acc, a) in acc.iter_mut().zip(a) {
+                    let row = V::load_first(a.add(full), rest);
                     for (j, acc) in acc.iter_mut().enumerate() {
                         let col = V::load_first(b.add(j * d.b_step + full), rest);
                         *acc = row.mul_add(col, *acc);
@@ -391,7 +426,7 @@ mod x86 {
 }
 
 /// The lanes of the portable twins: one SSE or NEON register of f32, two of f64.
-const LANES: usize = 4;
+pub(in crate::kernel) const LANES: usize = 4;
 
 /// The twin of the tile kernels.
 fn tile<T: Scalar, const M: usize, const N: usize>(t: &Tile<T>, c: &mut [T]) {
@@ -414,18 +449,29 @@ fn tile<T: Scalar, const M: usize, const N: usize>(t: &Tile<T>, c: &mut [T]) {
             }
         }
     }
-    for (j, acc) in acc.iter().enumerate() {
-        let c = &mut c[j * t.c_step..][..t.rows];
-        for (c, &v) in c.iter_mut().zip(acc.as_flattened()) {
-            *c = if t.add { *c + v } else { v };
+    write(&acc, t.rows, c, t.c_step, t.add);
+}
+
+/// The twin of writing a tile.
+pub(in crate::kernel) fn write<T: Scalar, const M: usize, const N: usize>(
+    tile: &[[[T; LANES]; M]; N],
+    rows: usize,
+    c: &mut [T],
+    c_step: usize,
+    add: bool,
+) {
+    for (j, column) in tile.iter().enumerate() {
+        let c = &mut c[j * c_step..][..rows];
+        for (c, &v) in c.iter_mut().zip(column.as_flattened()) {
+            *c = if add { *c + v } else { v };
         }
     }
 }
 
 /// The twin of the dot product kernels.
 fn dots<T: Scalar, const R: usize, const N: usize>(d: &Dots<T>, out: &mut DotBlock<T>) {
-    for (i, out) in out[..R].iter_mut().enumerate() {
-        let (a, a_rest) = d.a[i * d.a_step..][..d.k].as_chunks::<LANES>();
+    for (out, &at) in out[..R].iter_mut().zip(d.at) {
+        let (a, a_rest) = d.a[at..][..d.k].as_chunks::<LANES>();
         for (j, out) in out[..N].iter_mut().enumerate() {
             let (b, b_rest) = d.b[j * d.b_step..][..d.k].as_chunks::<LANES>();
             let mut acc = [T::zero(); LANES];

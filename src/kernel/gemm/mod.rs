@@ -3,7 +3,7 @@
 //! and k alone, so splitting C (never k) along a path leaves the bits as they are.
 
 mod batch;
-mod micro;
+pub(super) mod micro;
 mod pack;
 mod product;
 #[cfg(target_arch = "x86_64")]
@@ -16,7 +16,7 @@ pub(crate) use product::{Matrix, Product};
 
 use crate::Scalar;
 use crate::kernel::cpu::multiversion;
-use micro::{DotBlock, Dots, Kernels, MAX_TILE, Tile};
+use micro::{DOTS, DotBlock, Dots, Kernels, MAX_TILE, Tile};
 use pack::pack;
 use std::ops::Range;
 
@@ -329,22 +329,22 @@ fn dots<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch:
     let kernels = Kernels::<T>::get();
     let (rows, cols) = kernels.dots_extents();
     let (rows, cols) = (even(m, rows, 1), even(n, cols, 1));
+    let at: [usize; DOTS.0] = std::array::from_fn(|row| row * a.row_stride);
     let mut out = DotBlock::default();
     for p in (0..k).step_by(DOTS_KC) {
         let add = add || p > 0;
         for i in (0..m).step_by(rows) {
             for j in (0..n).step_by(cols) {
                 let block = Dots {
-                    rows: rows.min(m - i),
+                    at: &at[..rows.min(m - i)],
                     cols: cols.min(n - j),
                     k: DOTS_KC.min(k - p),
                     a: a.from(i, p),
-                    a_step: a.row_stride,
                     b: b.from(p, j),
                     b_step: b.col_stride,
                 };
                 kernels.dots(&block, &mut out);
-                for (i, out) in (i..m).zip(&out[..block.rows]) {
+                for (i, out) in (i..m).zip(&out[..block.at.len()]) {
                     for (j, &x) in (j..n).zip(&out[..block.cols]) {
                         let c = &mut c.data[i * c.row_stride + j * c.col_stride];
                         *c = if add { *c + x } else { x };

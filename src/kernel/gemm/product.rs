@@ -1,6 +1,6 @@
 //! A product whose extents and strides are known: what is left for each run is the numbers.
 
-use super::{BatchAxis, MatMut, MatRef, gemm, gemm_batched, gemm_batched_scratch};
+use super::{BatchAxis, MatMut, MatRef, gemm, gemm_batched, gemm_batched_scratch, gemm_scratch};
 use crate::{MAX_RANK, Scalar};
 use std::ops::Range;
 
@@ -71,6 +71,11 @@ impl Product {
     /// The elements of scratch that [`Product::run`] wants.
     pub(crate) fn scratch<T: Scalar>(&self) -> usize {
         gemm_batched_scratch::<T>(self.axes(), self.c.rows, self.c.cols, self.a.cols)
+    }
+
+    /// The elements of scratch that [`Product::run_terms`] wants for so many terms.
+    pub(crate) fn scratch_of_terms<T: Scalar>(&self, n_terms: usize) -> usize {
+        gemm_scratch::<T>(self.c.rows, self.c.cols, n_terms)
     }
 
     /// Computes these units of C, whose memory alone is `c`.

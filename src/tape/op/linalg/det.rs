@@ -120,8 +120,7 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// ```
     #[track_caller]
     pub fn det(self) -> Expr<'t, T> {
-        let factors = self.tape().apply(Lu, &[self]);
-        self.tape().apply(Det::Value, &[self, factors])
+        self.of_factors("det", Det::Value)
     }
 
     /// log|det A|, `(…, n, n) -> (…)`, where the [determinant](Expr::det) itself would overflow.
@@ -132,8 +131,7 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// A run fails where A is singular; it names the pivot, from 0.
     #[track_caller]
     pub fn log_det(self) -> Expr<'t, T> {
-        let factors = self.tape().apply(Lu, &[self]);
-        self.tape().apply(Det::LogAbs, &[self, factors])
+        self.of_factors("log_det", Det::LogAbs)
     }
 
     /// The sign of the determinant, whose derivative is zero, and [`Expr::log_det`].
@@ -142,7 +140,14 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// A run that fetches the logarithm fails where A is singular; the sign is 0 there.
     #[track_caller]
     pub fn slogdet(self) -> (Expr<'t, T>, Expr<'t, T>) {
-        let factors = self.tape().apply(Lu, &[self]);
-        (self.tape().apply(Det::Sign, &[self, factors]), self.log_det())
+        (self.of_factors("slogdet", Det::Sign), self.of_factors("slogdet", Det::LogAbs))
+    }
+
+    #[track_caller]
+    fn of_factors(self, method: &str, det: Det) -> Expr<'t, T> {
+        match self.factors(method, Lu) {
+            Ok(factors) => self.tape().apply(det, &[self, factors]),
+            Err(mistake) => mistake,
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Eigenvalues and eigenvectors of symmetric matrices, packed into one value.
 
-use super::{batch, batch_rows, converged, each, finite, matrices, plus, square, transposed};
+use super::{batch, batch_rows, converged, each, finite, square, transposed, with_column};
 use crate::error::Result;
 use crate::kernel::linalg::{eigh, gather, scatter, symmetrize};
 use crate::scalar::Scalar;
@@ -19,8 +19,7 @@ impl<T: Scalar> Primitive<T> for Eigh {
     }
 
     fn shape(&self, x: &[Shape]) -> Result<Shape> {
-        let n = square(&x[0])?;
-        Ok(matrices(batch(&x[0]), n, plus(n, 1)))
+        with_column(&x[0])
     }
 
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {

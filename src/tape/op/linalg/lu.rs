@@ -1,8 +1,8 @@
 //! LU factors with partial pivoting, and solves with LU and Cholesky factors.
 
 use super::{
-    Cholesky, batch, batch_rows, columns, each, matrices, matrix, plus, singular, solution, square,
-    transposed,
+    Cholesky, batch, batch_rows, columns, each, matrix, singular, solution, square, transposed,
+    with_column,
 };
 use crate::error::Result;
 use crate::kernel::copy::Triangle as Side;
@@ -41,8 +41,7 @@ impl<T: Scalar> Primitive<T> for Lu {
     }
 
     fn shape(&self, x: &[Shape]) -> Result<Shape> {
-        let n = square(&x[0])?;
-        Ok(matrices(batch(&x[0]), n, plus(n, 1)))
+        with_column(&x[0])
     }
 
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
@@ -171,8 +170,10 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// singular but for rounding passes.
     #[track_caller]
     pub fn solve(self, b: impl Operand<'t, T>) -> Expr<'t, T> {
-        let factors = self.tape().apply(Lu, &[self]);
-        self.factor_solve(Factor::Lu, factors, b)
+        match self.factors("solve", Lu) {
+            Ok(factors) => self.factor_solve(Factor::Lu, factors, b),
+            Err(mistake) => mistake,
+        }
     }
 
     /// A⁻¹·B for symmetric positive definite A, by its [Cholesky factor](Expr::cholesky), of whose
@@ -185,8 +186,10 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// As [`Expr::cholesky`].
     #[track_caller]
     pub fn solve_spd(self, b: impl Operand<'t, T>) -> Expr<'t, T> {
-        let factor = self.tape().apply(Cholesky, &[self]);
-        self.factor_solve(Factor::Cholesky, factor, b)
+        match self.factors("solve_spd", Cholesky) {
+            Ok(factor) => self.factor_solve(Factor::Cholesky, factor, b),
+            Err(mistake) => mistake,
+        }
     }
 
     /// A⁻¹, `(…, n, n) -> (…, n, n)`: the [solution](Expr::solve) of A·X = 1. To multiply with an
@@ -199,11 +202,9 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// As [`Expr::solve`], by whose name the message goes.
     #[track_caller]
     pub fn inverse(self) -> Expr<'t, T> {
-        // A matrix that is not square is refused by its factors.
-        let factors = self.tape().apply(Lu, &[self]);
-        match super::square(&self.shape()) {
-            Ok(_) => self.factor_solve(Factor::Lu, factors, self.identity_like()),
-            Err(_) => factors,
+        match self.factors("inverse", Lu) {
+            Ok(factors) => self.factor_solve(Factor::Lu, factors, self.identity_like()),
+            Err(mistake) => mistake,
         }
     }
 

@@ -24,7 +24,7 @@ pub use svd::{Pinv, Svd};
 pub use triangular::TriangularSolve;
 
 use super::matmul::{batch, fits, matrix};
-use super::{Arg, RowRule, broadcast_strides, list};
+use super::{Arg, Op, RowRule, broadcast_strides, list};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::linalg::{Pivot, SWEEPS};
 use crate::scalar::Scalar;
@@ -44,6 +44,12 @@ fn matrices(mut batch: Shape, rows: usize, columns: usize) -> Shape {
     batch.push(rows);
     batch.push(columns);
     batch
+}
+
+/// Square matrices with one more column, in which factors keep a vector beside them.
+fn with_column(x: &Shape) -> Result<Shape> {
+    let n = square(x)?;
+    Ok(matrices(batch(x), n, plus(n, 1)))
 }
 
 /// The sum of extents, unknown if one of them is.
@@ -137,4 +143,18 @@ fn transposed<T: Scalar>(x: Expr<'_, T>) -> Expr<'_, T> {
 fn columns<'t, T: Scalar>(a: Expr<'t, T>, b: impl Operand<'t, T>) -> (Expr<'t, T>, bool) {
     let b = b.on(a.tape());
     if b.rank() == 1 { (b.expand_dims(&[1]), true) } else { (b, false) }
+}
+
+impl<'t, T: Scalar> Expr<'t, T> {
+    /// The factors of square matrices, or the mistake of `method` that they are not square.
+    #[track_caller]
+    fn factors(self, method: &str, op: impl Into<Op<T>>) -> Result<Expr<'t, T>, Expr<'t, T>> {
+        match square(&self.shape()) {
+            Ok(_) => Ok(self.tape().apply(op, &[self])),
+            Err(_) => {
+                let e = Error::new(ErrorKind::Shape, "expected square matrices");
+                Err(self.refuse(method, e))
+            }
+        }
+    }
 }
