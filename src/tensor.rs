@@ -239,6 +239,14 @@ impl<T: Element> Tensor<T> {
         Ok(&mut self.data)
     }
 
+    /// Takes this shape and the elements of the buffer, which gets the memory the tensor had, made
+    /// to fit. The buffer's contents are then stale.
+    pub(crate) fn exchange(&mut self, shape: Shape, buffer: &mut Vec<T>) -> Result<()> {
+        self.resize_for(shape)?;
+        std::mem::swap(&mut self.data, buffer);
+        Ok(())
+    }
+
     /// Becomes a copy of the view; the memory is kept if the length fits.
     pub(crate) fn copy_from(&mut self, view: TensorView<'_, T>) -> Result<()> {
         self.resize_for(view.shape)?.copy_from_slice(view.data);

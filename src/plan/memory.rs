@@ -20,6 +20,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// From so many elements on, the copy of a fetched value is worth saving.
+const LARGE: usize = 1 << 14;
+
 /// Elements to which pieces are rounded: a cache line of f32.
 const GRAIN: usize = 16;
 
@@ -71,16 +74,18 @@ pub(super) fn place<T: Scalar>(
         literals: HashMap::new(),
         index_constants: Vec::new(),
         at: vec![None; program.values.len()],
+        exchanged: Vec::new(),
     };
     let mut floats = Space::default();
     let mut indices = Space::default();
     let effects = placer.reserve_gradients(graph, &mut floats)?;
+    placer.exchange_large();
 
     let mut instructions = Vec::with_capacity(items.len());
     let mut frees: BTreeMap<usize, Vec<(DType, Range<usize>)>> = BTreeMap::new();
     for (at, ((item, code), (reads, writes))) in items.iter().zip(loops).zip(&steps).enumerate() {
         for &id in writes {
-            if placer.at[id as usize].is_some() {
+            if placer.at[id as usize].is_some() || placer.exchanged.contains(&id) {
                 continue;
             }
             let value = program.value(id);
@@ -140,6 +145,7 @@ pub(super) fn place<T: Scalar>(
             indices: Frame::new(indices_written.collect(), read(DType::Index)),
             code,
             inputs,
+            exchanges: outputs.iter().any(|o| matches!(o.place, Place::Exchanged(_))),
             outputs,
             shared,
             source,
@@ -158,6 +164,7 @@ pub(super) fn place<T: Scalar>(
         })
         .collect::<Result<_>>()?;
     let effects = placer.effects(effects, threads)?;
+    let exchanged = placer.exchanged.iter().map(|&id| program.value(id).shape.len()).collect();
     let mut reads: Vec<NodeId> = program
         .values
         .iter()
@@ -180,6 +187,7 @@ pub(super) fn place<T: Scalar>(
         index_constants: placer.index_constants,
         arena: floats.top,
         index_arena: indices.top,
+        exchanged,
         reads,
         report: Report::default(),
     };
@@ -304,6 +312,8 @@ struct Placer<'p, T: Scalar> {
     index_constants: Vec<Arc<Tensor<Index>>>,
     /// The start in its arena of each computed value that has a place.
     at: Vec<Option<usize>>,
+    /// Values in buffers of their own, which fetches exchange.
+    exchanged: Vec<ValueId>,
 }
 
 /// An effect with the block of its gradients.
@@ -340,6 +350,22 @@ impl<'p, T: Scalar> Placer<'p, T> {
             reserved.push((effect, start, ranges));
         }
         Ok(reserved)
+    }
+
+    /// Gives large values a buffer of their own that are fetched, once, and that no effect reads,
+    /// as that comes after the fetch.
+    fn exchange_large(&mut self) {
+        let roots: Vec<_> = self.program.results().map(|id| self.program.root(id)).collect();
+        for fetch in &self.program.fetches {
+            let Fetched::Value(id) = fetch else { continue };
+            let root = self.program.root(*id);
+            let value = self.program.value(root);
+            let once = roots.iter().filter(|&&r| r == root).count() == 1;
+            let large = value.dtype == DType::Float && value.shape.len() >= LARGE;
+            if value.is_computed() && large && once && self.at[root as usize].is_none() {
+                self.exchanged.push(root);
+            }
+        }
     }
 
     fn effects(
@@ -402,7 +428,10 @@ impl<'p, T: Scalar> Placer<'p, T> {
                 }))
             }
             Def::Shape | Def::Alias => Place::Nothing,
-            Def::Op(_) => Place::Arena(self.at[root as usize].unwrap_or(0)),
+            Def::Op(_) => match self.exchanged.iter().position(|&id| id == root) {
+                Some(n) => Place::Exchanged(n),
+                None => Place::Arena(self.at[root as usize].unwrap_or(0)),
+            },
         };
         let Value { dtype, shape, .. } = *value;
         Ok(Operand { place, dtype, shape, len: shape.len() })

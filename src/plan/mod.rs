@@ -62,6 +62,8 @@ pub(crate) struct Plan<T: Scalar> {
     /// Elements of the arenas.
     pub(crate) arena: usize,
     pub(crate) index_arena: usize,
+    /// Elements of the buffers that are exchanged for the memory of fetches.
+    pub(crate) exchanged: Vec<usize>,
     /// Variables that must have a value.
     pub(crate) reads: Vec<NodeId>,
     pub(crate) report: Report,
@@ -73,6 +75,8 @@ pub(crate) struct Instruction<T: Scalar> {
     pub(crate) code: Code<T>,
     pub(crate) inputs: Vec<Operand>,
     pub(crate) outputs: Vec<Operand>,
+    /// Whether one of the outputs is a buffer that is exchanged.
+    pub(crate) exchanges: bool,
     /// Of the float arena: what it writes is its scratch (for all parts), the sums of a loop's
     /// blocks, then its outputs; what it reads is its inputs, empty where they are elsewhere.
     pub(crate) floats: Frame,
@@ -113,6 +117,9 @@ pub(crate) struct Operand {
 pub(crate) enum Place {
     /// At this element of the arena of its type.
     Arena(usize),
+    /// The buffer of this number, floats, which a fetch exchanges for the caller's memory: large
+    /// values are not copied.
+    Exchanged(usize),
     /// At this element of the flat variables.
     Variable(usize),
     /// The constant of this number, of its type.

@@ -40,7 +40,7 @@ pub struct Report {
     pub bytes_read: usize,
     /// Bytes that instructions write.
     pub bytes_written: usize,
-    /// Bytes of the arenas, where instructions write.
+    /// Bytes of the arenas and of the buffers exchanged for fetches, where instructions write.
     pub arena_bytes: usize,
     /// Bytes of all variables of the session.
     pub variable_bytes: usize,
@@ -87,7 +87,8 @@ impl Report {
             nodes_recorded: graph.len(),
             nodes_needed: program.n_needed,
             kernels: plan.instructions.len(),
-            arena_bytes: plan.arena * size_of::<T>() + plan.index_arena * size_of::<Index>(),
+            arena_bytes: (plan.arena + plan.exchanged.iter().sum::<usize>()) * size_of::<T>()
+                + plan.index_arena * size_of::<Index>(),
             variable_bytes: layout.len * size_of::<T>(),
             ..Report::default()
         };

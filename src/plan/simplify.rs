@@ -13,10 +13,10 @@ pub(super) fn simplify<T: Scalar>(
     program: &mut Program<T>,
     mut value: Value<T>,
 ) -> Result<ValueId> {
+    read_before_broadcast(program, &mut value);
     if let Some(same) = same_as_input(program, &value) {
         return Ok(same);
     }
-    read_before_broadcast(program, &mut value);
     view_of_uniform(program, &mut value);
     match fold(program, &value)? {
         Some(constant) => Ok(constant),

@@ -1,11 +1,12 @@
 //! Runs a plan: the only place that knows what memory a `Place` is, and so the seam for another
 //! device. In steady state it allocates nothing.
 
+use super::fetch::Wanted;
 use super::trace::{Stage, Watched};
 use super::variables::Variables;
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::kernel::arena::Arena;
-use crate::kernel::map::{BLOCK, MAX_INPUTS, MAX_OUTPUTS, total};
+use crate::kernel::arena::{Arena, Writes};
+use crate::kernel::map::{BLOCK, MAX_INPUTS, MAX_OUTPUTS, MAX_SUMS, total};
 use crate::kernel::rows::{RowPass, Rows};
 use crate::kernel::team::{Pieces, part, part_of};
 use crate::kernel::update::all_finite;
@@ -14,7 +15,7 @@ use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
 use crate::tape::op::{Arg, MAX_SLOTS, Out, Step};
 use crate::tape::{FeedValue, Graph, NodeId};
-use crate::tensor::TensorView;
+use crate::tensor::{Tensor, TensorView};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -24,6 +25,8 @@ pub(super) struct Executor<T: Scalar> {
     pub(super) plan: Plan<T>,
     floats: Arena<T>,
     indices: Arena<Index>,
+    /// The buffers that fetches exchange.
+    exchanged: Vec<Vec<T>>,
     /// For each effect, the number of the optimizer step that the run takes.
     step_numbers: Vec<T>,
     /// For each update about to be written, where its state stands and what holds for its step.
@@ -39,7 +42,8 @@ impl<T: Scalar> Executor<T> {
         let indices = Arena::new(plan.index_arena).map_err(|e| e.within("arena"))?;
         let step_numbers = vec![T::lit(0.0); plan.effects.len()];
         let begun = Vec::with_capacity(plan.effects.len());
-        Ok(Executor { plan, floats, indices, step_numbers, begun })
+        let exchanged = vec![Vec::new(); plan.exchanged.len()];
+        Ok(Executor { plan, floats, indices, exchanged, step_numbers, begun })
     }
 
     /// Runs the instructions; then [`Executor::fetch`] finds the values. With `finite`, the first
@@ -52,24 +56,43 @@ impl<T: Scalar> Executor<T> {
         team: &mut Watched<'_>,
         finite: bool,
     ) -> Result<()> {
-        let Executor { plan, floats, indices, step_numbers, .. } = self;
+        let Executor { plan, floats, indices, exchanged, step_numbers, .. } = self;
+        for (buffer, &len) in exchanged.iter_mut().zip(&plan.exchanged) {
+            if buffer.len() != len {
+                *buffer = Tensor::zeros([len])?.into_vec();
+            }
+        }
         for (number, effect) in step_numbers.iter_mut().zip(&plan.effects) {
             if let EffectStep::Update { node, .. } = effect {
                 *number = T::lit((variables.steps(*node) + 1) as f64);
             }
         }
+        let variables = variables.values.as_slice();
         for (i, step) in plan.instructions.iter().enumerate() {
             let node = graph.node(step.source);
             let event = team.begin(Stage::Instruction(i));
-            instruction(plan, step, floats, indices, variables, feeds, team)
-                .map_err(|e| e.within(graph.describe(step.source)).at(node.at))?;
+            let at = (&mut *floats, &mut *indices);
+            let done = if step.exchanges {
+                let mut own: [Vec<T>; MAX_WRITES] = Default::default();
+                swap_outputs(step, exchanged, &mut own);
+                let memory = Memory { plan, variables, exchanged, feeds };
+                let done = instruction(step, at, &mut own, memory, team);
+                swap_outputs(step, exchanged, &mut own);
+                done
+            } else {
+                let memory = Memory { plan, variables, exchanged, feeds };
+                instruction(step, at, &mut [], memory, team)
+            };
+            done.map_err(|e| e.within(graph.describe(step.source)).at(node.at))?;
             team.end(event);
             if finite {
                 for o in step.outputs.iter().filter(|o| o.dtype == DType::Float) {
-                    if let Place::Arena(at) = o.place
-                        && let Some(bad) =
-                            floats.as_slice()[at..at + o.len].iter().find(|x| !x.is_finite())
-                    {
+                    let written = match o.place {
+                        Place::Arena(at) => &floats.as_slice()[at..at + o.len],
+                        Place::Exchanged(n) => &exchanged[n],
+                        _ => &[],
+                    };
+                    if let Some(bad) = written.iter().find(|x| !x.is_finite()) {
                         let name = graph.describe(step.source);
                         let text =
                             format!("{name} {}: expected finite numbers, got {bad}", o.shape);
@@ -81,26 +104,29 @@ impl<T: Scalar> Executor<T> {
         Ok(())
     }
 
-    /// The value of fetch number `i` of the run before.
-    pub(super) fn fetch<'a>(
-        &'a self,
+    /// Puts the value of fetch number `i` of the run before where it is wanted, once.
+    pub(super) fn fetch(
+        &mut self,
         i: usize,
-        variables: &'a Variables<T>,
-        feeds: &'a Feeds<'_, T>,
-    ) -> Result<Arg<'a, T>> {
-        let Some(fetch) = self.plan.fetches.get(i) else {
-            bail!(Tape, "fetch: {} values, asked for one more", self.plan.fetches.len());
-        };
-        Ok(match fetch {
-            FetchFrom::StepOf(effect) => {
+        variables: &Variables<T>,
+        feeds: &Feeds<'_, T>,
+        out: Wanted<'_, T>,
+    ) -> Result<()> {
+        match self.plan.fetches.get(i) {
+            Some(FetchFrom::StepOf(effect)) => {
                 let number = std::slice::from_ref(&self.step_numbers[*effect]);
-                Arg::Float(TensorView::of(Shape::SCALAR, number))
+                out.copy_from(Arg::Float(TensorView::of(Shape::SCALAR, number)))
             }
-            FetchFrom::Value(operand) => {
-                let variables = variables.values.as_slice();
-                Memory { plan: &self.plan, variables, feeds }.arg(operand, self.of_arena(operand))
+            Some(FetchFrom::Value(Operand { place: Place::Exchanged(n), shape, .. })) => {
+                out.exchange(*shape, &mut self.exchanged[*n])
             }
-        })
+            Some(FetchFrom::Value(operand)) => {
+                let (variables, exchanged) = (variables.values.as_slice(), &*self.exchanged);
+                let memory = Memory { plan: &self.plan, variables, exchanged, feeds };
+                out.copy_from(memory.arg(operand, self.of_arena(operand)))
+            }
+            None => bail!(Tape, "fetch: {} values, asked for one more", self.plan.fetches.len()),
+        }
     }
 
     /// The elements of an operand in its arena; none if it is elsewhere.
@@ -134,7 +160,8 @@ impl<T: Scalar> Executor<T> {
                 EffectStep::Assign { to, from, .. } => {
                     let range = *to..*to + from.len;
                     // Never a variable itself: the plan has copied those.
-                    let memory = Memory { plan: &self.plan, variables: &[], feeds };
+                    let (plan, exchanged) = (&self.plan, &*self.exchanged);
+                    let memory = Memory { plan, variables: &[], exchanged, feeds };
                     let value = memory.arg(from, self.of_arena(from)).float();
                     variables.values.as_mut_slice()[range.clone()].copy_from_slice(value);
                     variables.mark(range);
@@ -188,7 +215,8 @@ impl<T: Scalar> Executor<T> {
             for (from, frame) in copies {
                 let (mut writes, reads) = self.floats.open(frame);
                 // Never a variable itself: the plan has copied those.
-                let memory = Memory { plan: &self.plan, variables: &[], feeds };
+                let (plan, exchanged) = (&self.plan, &*self.exchanged);
+                let memory = Memory { plan, variables: &[], exchanged, feeds };
                 writes.take().copy_from_slice(memory.arg(from, (reads.get(0), &[])).float());
             }
             let state = variables.optimizer(*node, &**rule, gradients.len())?;
@@ -230,6 +258,7 @@ fn not_finite<T: Scalar>(
 struct Memory<'a, 'f, T: Scalar> {
     plan: &'a Plan<T>,
     variables: &'a [T],
+    exchanged: &'a [Vec<T>],
     feeds: &'a Feeds<'f, T>,
 }
 
@@ -243,6 +272,7 @@ impl<'a, T: Scalar> Memory<'a, '_, T> {
         match o.place {
             Place::Arena(_) => in_arena,
             Place::Variable(at) => &self.variables[at..at + o.len],
+            Place::Exchanged(n) => &self.exchanged[n],
             Place::Constant(i) => self.plan.constants[i].as_slice(),
             Place::Feed(i) => match &self.feeds[i].1 {
                 FeedValue::Float(v) => v.as_slice(),
@@ -260,7 +290,7 @@ impl<'a, T: Scalar> Memory<'a, '_, T> {
                 FeedValue::Index(v) => v.as_slice(),
                 FeedValue::Float(_) => &[],
             },
-            Place::Variable(_) | Place::Nothing => &[],
+            Place::Variable(_) | Place::Exchanged(_) | Place::Nothing => &[],
         }
     }
 
@@ -276,18 +306,52 @@ impl<'a, T: Scalar> Memory<'a, '_, T> {
 const FEW: usize = 4;
 const MANY: usize = 64;
 
-fn instruction<T: Scalar>(
-    plan: &Plan<T>,
+/// The most values an instruction writes: a pass over rows makes two products beside its loop.
+const MAX_WRITES: usize = 2 + MAX_OUTPUTS + MAX_SUMS;
+
+/// Swaps the exchanged buffers that an instruction writes with `own`: out, so that others can be
+/// read beside them, and back.
+fn swap_outputs<T: Scalar>(
     step: &Instruction<T>,
-    floats: &mut Arena<T>,
-    indices: &mut Arena<Index>,
-    variables: &Variables<T>,
-    feeds: &Feeds<'_, T>,
+    exchanged: &mut [Vec<T>],
+    own: &mut [Vec<T>; MAX_WRITES],
+) {
+    for (o, own) in step.outputs.iter().zip(own) {
+        if let Place::Exchanged(n) = o.place {
+            std::mem::swap(&mut exchanged[n], own);
+        }
+    }
+}
+
+/// The float outputs of an instruction, one after the other.
+struct Outputs<'a, T> {
+    arena: Writes<'a, T>,
+    own: std::slice::IterMut<'a, Vec<T>>,
+}
+
+impl<'a, T> Outputs<'a, T> {
+    #[inline]
+    fn take(&mut self) -> &'a mut [T] {
+        let in_arena = self.arena.take();
+        match self.own.next() {
+            Some(own) if !own.is_empty() => own,
+            _ => in_arena,
+        }
+    }
+}
+
+/// Runs one instruction over these arenas. `own` has the exchanged buffers among its outputs, each
+/// in its place.
+fn instruction<T: Scalar>(
+    step: &Instruction<T>,
+    (floats, indices): (&mut Arena<T>, &mut Arena<Index>),
+    own: &mut [Vec<T>],
+    memory: Memory<'_, '_, T>,
     team: &mut Watched<'_>,
 ) -> Result<()> {
-    let memory = Memory { plan, variables: variables.values.as_slice(), feeds };
-    let (mut writes, reads) = floats.open(&step.floats);
-    let (scratch, sums) = (writes.take(), writes.take());
+    let (mut arena, reads) = floats.open(&step.floats);
+    let (scratch, sums) = (arena.take(), arena.take());
+    let mut writes = Outputs { arena, own: own.iter_mut() };
     let Shared { units, parts } = step.shared;
     let input = |i: usize| memory.floats(&step.inputs[i], reads.get(i));
     match &step.code {

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::scalar::{Index, Scalar};
+use crate::shape::Shape;
 use crate::tape::op::Arg;
 use crate::tape::{AsNode, Expr, Fetch, IndexExpr, NodeRef, Placeholder, Var};
 use crate::tensor::Tensor;
@@ -19,26 +20,36 @@ pub trait Fetches<T: Scalar> {
     ///
     /// # Errors
     /// Indices where numbers are wanted, or the reverse.
-    fn take(&self, from: &mut Source<'_, '_, T>, out: &mut Self::Output) -> Result<()>;
+    fn take(&self, from: &mut Source<'_, T>, out: &mut Self::Output) -> Result<()>;
 }
 
 /// The fetched values, one after the other.
-pub struct Source<'s, 'a, T: Scalar> {
-    pub(super) next: &'s mut dyn FnMut() -> Result<Arg<'a, T>>,
+pub struct Source<'s, T: Scalar> {
+    /// Puts the next value where it is wanted.
+    pub(super) next: &'s mut dyn FnMut(Wanted<'_, T>) -> Result<()>,
 }
 
-impl<T: Scalar> Source<'_, '_, T> {
-    fn float(&mut self, out: &mut Tensor<T>) -> Result<()> {
-        match (self.next)()? {
-            Arg::Float(view) => out.copy_from(view),
-            Arg::Index(_) => Err(wrong("floats", "indices; fetch its IndexExpr")),
+/// Where a fetched value goes.
+pub(super) enum Wanted<'o, T: Scalar> {
+    Float(&'o mut Tensor<T>),
+    Index(&'o mut Tensor<Index>),
+}
+
+impl<T: Scalar> Wanted<'_, T> {
+    pub(super) fn copy_from(self, value: Arg<'_, T>) -> Result<()> {
+        match (self, value) {
+            (Wanted::Float(out), Arg::Float(view)) => out.copy_from(view),
+            (Wanted::Index(out), Arg::Index(view)) => out.copy_from(view),
+            (Wanted::Float(_), _) => Err(wrong("floats", "indices; fetch its IndexExpr")),
+            (Wanted::Index(_), _) => Err(wrong("indices", "floats")),
         }
     }
 
-    fn index(&mut self, out: &mut Tensor<Index>) -> Result<()> {
-        match (self.next)()? {
-            Arg::Index(view) => out.copy_from(view),
-            Arg::Float(_) => Err(wrong("indices", "floats")),
+    /// The value in this buffer, which gets the memory of the tensor.
+    pub(super) fn exchange(self, shape: Shape, buffer: &mut Vec<T>) -> Result<()> {
+        match self {
+            Wanted::Float(out) => out.exchange(shape, buffer),
+            Wanted::Index(_) => Err(wrong("indices", "floats")),
         }
     }
 }
@@ -54,8 +65,8 @@ macro_rules! float_fetch {
             fn nodes(&self, each: &mut dyn FnMut(NodeRef)) {
                 each(self.node());
             }
-            fn take(&self, from: &mut Source<'_, '_, T>, out: &mut Tensor<T>) -> Result<()> {
-                from.float(out)
+            fn take(&self, from: &mut Source<'_, T>, out: &mut Tensor<T>) -> Result<()> {
+                (from.next)(Wanted::Float(out))
             }
         }
     )*};
@@ -67,8 +78,8 @@ impl<T: Scalar> Fetches<T> for IndexExpr<'_, T> {
     fn nodes(&self, each: &mut dyn FnMut(NodeRef)) {
         each(self.node());
     }
-    fn take(&self, from: &mut Source<'_, '_, T>, out: &mut Tensor<Index>) -> Result<()> {
-        from.index(out)
+    fn take(&self, from: &mut Source<'_, T>, out: &mut Tensor<Index>) -> Result<()> {
+        (from.next)(Wanted::Index(out))
     }
 }
 
@@ -77,7 +88,7 @@ impl<T: Scalar, F: Fetches<T>> Fetches<T> for &[F] {
     fn nodes(&self, each: &mut dyn FnMut(NodeRef)) {
         self.iter().for_each(|f| f.nodes(each));
     }
-    fn take(&self, from: &mut Source<'_, '_, T>, out: &mut Self::Output) -> Result<()> {
+    fn take(&self, from: &mut Source<'_, T>, out: &mut Self::Output) -> Result<()> {
         out.resize_with(self.len(), F::Output::default);
         self.iter().zip(out).try_for_each(|(f, out)| f.take(from, out))
     }
@@ -88,7 +99,7 @@ impl<T: Scalar, F: Fetches<T>> Fetches<T> for &Vec<F> {
     fn nodes(&self, each: &mut dyn FnMut(NodeRef)) {
         self.as_slice().nodes(each);
     }
-    fn take(&self, from: &mut Source<'_, '_, T>, out: &mut Self::Output) -> Result<()> {
+    fn take(&self, from: &mut Source<'_, T>, out: &mut Self::Output) -> Result<()> {
         self.as_slice().take(from, out)
     }
 }
@@ -98,7 +109,7 @@ impl<T: Scalar, F: Fetches<T>, const N: usize> Fetches<T> for [F; N] {
     fn nodes(&self, each: &mut dyn FnMut(NodeRef)) {
         self.as_slice().nodes(each);
     }
-    fn take(&self, from: &mut Source<'_, '_, T>, out: &mut Self::Output) -> Result<()> {
+    fn take(&self, from: &mut Source<'_, T>, out: &mut Self::Output) -> Result<()> {
         self.as_slice().take(from, out)
     }
 }
@@ -110,7 +121,7 @@ macro_rules! tuple_fetch {
             fn nodes(&self, each: &mut dyn FnMut(NodeRef)) {
                 $(self.$i.nodes(each);)*
             }
-            fn take(&self, from: &mut Source<'_, '_, T>, out: &mut Self::Output) -> Result<()> {
+            fn take(&self, from: &mut Source<'_, T>, out: &mut Self::Output) -> Result<()> {
                 $(self.$i.take(from, &mut out.$i)?;)*
                 Ok(())
             }

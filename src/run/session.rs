@@ -1,7 +1,7 @@
 //! The session: variables, a cache of plans, and the runs.
 
 use super::execute::Executor;
-use super::fetch::{Fetches, Source};
+use super::fetch::{Fetches, Source, Wanted};
 use super::interpret::interpret;
 use super::trace::{Recorder, Stage, Trace, Watched};
 use super::variables::Variables;
@@ -185,9 +185,9 @@ impl<T: Scalar> Session<T> {
 
         let event = team.begin(Stage::Fetch);
         let mut i = 0;
-        let mut next = || {
+        let mut next = |out: Wanted<'_, T>| {
             i += 1;
-            executor.fetch(i - 1, variables, feeds)
+            executor.fetch(i - 1, variables, feeds, out)
         };
         fetches.take(&mut Source { next: &mut next }, out)?;
         team.end(event);
@@ -213,10 +213,11 @@ impl<T: Scalar> Session<T> {
         let values = interpret(&self.graph, &self.variables, &self.fetched, &checked)?;
         let mut out = F::Output::default();
         let mut ids = self.fetched.iter();
-        let mut next = || match ids.next().and_then(|&id| values[id as usize].as_ref()) {
-            Some(value) => Ok(value.arg()),
-            None => bail!(Tape, "fetch: nothing was computed"),
-        };
+        let mut next =
+            |out: Wanted<'_, T>| match ids.next().and_then(|&id| values[id as usize].as_ref()) {
+                Some(value) => out.copy_from(value.arg()),
+                None => bail!(Tape, "fetch: nothing was computed"),
+            };
         fetches.take(&mut Source { next: &mut next }, &mut out)?;
         Ok(out)
     }
