@@ -20,7 +20,8 @@ REPO = Path(__file__).resolve().parent.parent
 TARGETS = {
     "scalar_graph": 0.05, "mlp_small": 0.25, "logreg_mnist": 0.8, "linreg_gd": 0.6,
     "elementwise_1e6": 0.75, "elementwise_1e4": 0.75, "mlp_mnist": 0.8, "hvp": 0.8,
-    "mlp_large": 1.0,
+    "mlp_large": 1.0, "lenet": 0.6, "cnn_cifar": 0.9, "lstm_char": 0.8, "gru_char": 0.8,
+    "attention": 0.8,
 }
 # What a peer imports, and the package that has its version.
 PEERS = {

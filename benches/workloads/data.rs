@@ -34,9 +34,11 @@ pub fn reals(k: u64, from: usize, scale: f32, shape: &[usize]) -> Result<Tensor<
     })
 }
 
-/// Initial weights of parameter number `p`, uniform with the bound √(3 / fan-in).
-pub fn weights(p: u64, shape: [usize; 2]) -> Result<Tensor<f32>> {
-    reals(WEIGHTS + p, 0, (3.0 / shape[0] as f64).sqrt() as f32, &shape)
+/// Initial weights of parameter number `p`, uniform with the bound √(3 / fan-in). The last axis is
+/// the outputs.
+pub fn weights(p: u64, shape: &[usize]) -> Result<Tensor<f32>> {
+    let fan_in = shape.iter().rev().skip(1).product::<usize>();
+    reals(WEIGHTS + p, 0, (3.0 / fan_in as f64).sqrt() as f32, shape)
 }
 
 /// The label of each row of a batch of inputs: the block of features with the largest sum, the

@@ -4,6 +4,7 @@
 //!     cargo bench --bench workloads -- --workload mlp_mnist --threads 1 --seconds 3
 
 mod data;
+mod images;
 mod machine;
 mod models;
 #[path = "../../tests/support/mod.rs"]

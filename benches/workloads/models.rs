@@ -1,10 +1,11 @@
 //! The workloads: what is recorded, what is fed, what a step fetches.
 
 use crate::data::{self, DIRECTIONS, INPUTS, TARGETS};
+use crate::images;
 use gradtape::optim::{Adam, Sgd};
 use gradtape::{ANY, Expr, Feed, Fetch, Index, Placeholder, Result, Tape, Tensor};
 
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 11] = [
     "linreg_gd",
     "logreg_mnist",
     "mlp_mnist",
@@ -14,6 +15,8 @@ pub const NAMES: [&str; 9] = [
     "elementwise_1e6",
     "elementwise_1e4",
     "scalar_graph",
+    "lenet",
+    "cnn_cifar",
 ];
 
 /// A tape with what a step fetches and feeds. Handles carry no lifetime, so it owns all it needs.
@@ -25,17 +28,18 @@ pub struct Workload {
     pub k: usize,
     /// Whether steps change the variables.
     pub trains: bool,
-    inputs: Vec<Placeholder>,
-    batches: Vec<Vec<Value>>,
+    pub inputs: Vec<Placeholder>,
+    pub batches: Vec<Vec<Value>>,
     /// Of `hvp`: what its products are dotted with for a loss.
-    directions: Vec<Tensor<f32>>,
+    pub directions: Vec<Tensor<f32>>,
 }
 
 type Activation = for<'t> fn(Expr<'t, f32>) -> Expr<'t, f32>;
 const RELU: Activation = |h| h.relu();
 const TANH: Activation = |h| h.tanh();
 
-enum Value {
+/// What is fed.
+pub enum Value {
     Float(Tensor<f32>),
     Index(Tensor<Index>),
 }
@@ -64,6 +68,8 @@ impl Workload {
             "elementwise_1e6" => elementwise(1_000_000)?,
             "elementwise_1e4" => elementwise(10_000)?,
             "scalar_graph" => scalar_graph()?,
+            "lenet" => images::lenet()?,
+            "cnn_cifar" => images::cifar()?,
             _ => return Ok(None),
         }))
     }
@@ -94,6 +100,34 @@ fn dot(a: &Tensor<f32>, b: &Tensor<f32>) -> f64 {
     a.as_slice().iter().zip(b.as_slice()).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
 }
 
+/// The parameters of a workload in the order of their numbers.
+pub struct Parameters<'t> {
+    tape: &'t Tape<f32>,
+    pub all: Vec<Expr<'t, f32>>,
+}
+
+impl<'t> Parameters<'t> {
+    pub fn new(tape: &'t Tape<f32>) -> Self {
+        Parameters { tape, all: Vec::new() }
+    }
+
+    /// Weights, and a bias of zeros for each output, their last axis.
+    pub fn next(&mut self, shape: &[usize]) -> Result<[Expr<'t, f32>; 2]> {
+        let weights = data::weights(self.all.len() as u64, shape)?;
+        let w = self.tape.variable("w", weights);
+        let b = self.tape.variable("b", Tensor::zeros([shape[shape.len() - 1]])?);
+        self.all.extend([w, b]);
+        Ok([w, b])
+    }
+
+    /// A dense layer over all axes but the batch, whose extents are the first of `shape`.
+    pub fn dense(&mut self, x: Expr<'t, f32>, shape: &[usize]) -> Result<Expr<'t, f32>> {
+        let [w, b] = self.next(shape)?;
+        let [inputs @ .., outputs] = shape else { return Ok(x) };
+        Ok(x.flatten().matmul(w.reshape([inputs.iter().product(), *outputs])) + b)
+    }
+}
+
 /// Dense layers with an activation between them, and their variables.
 fn dense<'t>(
     tape: &'t Tape<f32>,
@@ -101,27 +135,29 @@ fn dense<'t>(
     layers: &[usize],
     activation: Activation,
 ) -> Result<(Expr<'t, f32>, Vec<Expr<'t, f32>>)> {
-    let (mut h, mut parameters) = (x, Vec::new());
+    let (mut h, mut parameters) = (x, Parameters::new(tape));
     for (layer, io) in layers.windows(2).enumerate() {
         if layer > 0 {
             h = activation(h);
         }
-        let w = tape.variable("w", data::weights(2 * layer as u64, [io[0], io[1]])?);
-        let b = tape.variable("b", Tensor::zeros([io[1]])?);
-        h = h.matmul(w) + b;
-        parameters.extend([w, b]);
+        h = parameters.dense(h, io)?;
     }
-    Ok((h, parameters))
+    Ok((h, parameters.all))
 }
 
-/// Eight batches of inputs, each with the class of every row.
-fn labeled(layers: &[usize], rows: usize) -> Result<Vec<Vec<Value>>> {
-    let (features, classes) = (layers[0], layers[layers.len() - 1]);
+/// Batches of inputs of this shape, each with the class of every row.
+pub fn labeled(
+    shape: &[usize],
+    classes: usize,
+    rows: usize,
+    n_batches: usize,
+) -> Result<Vec<Vec<Value>>> {
+    let features = shape.iter().product::<usize>();
     let batch = |b| {
-        let x = data::reals(INPUTS, b * rows * features, 1.0, &[rows, features])?;
+        let x = data::reals(INPUTS, b * rows * features, 1.0, &[&[rows], shape].concat())?;
         Ok(vec![Value::Float(x), Value::Index(data::labels(b, rows, features, classes))])
     };
-    (0..8).map(batch).collect()
+    (0..n_batches).map(batch).collect()
 }
 
 fn classifier(
@@ -135,7 +171,9 @@ fn classifier(
     let y = tape.index_placeholder("y", [ANY]);
     let loss = dense(&tape, x, layers, activation)?.0.softmax_cross_entropy(y).mean();
     let fetches = vec![loss.into(), minimize(loss)?.into()];
-    let (inputs, batches) = (vec![x.into(), y.into()], labeled(layers, rows)?);
+    let classes = layers[layers.len() - 1];
+    let batches = labeled(&layers[..1], classes, rows, 8)?;
+    let inputs = vec![x.into(), y.into()];
     Ok(Workload { fetches, k: 50, trains: true, inputs, batches, directions: vec![], tape })
 }
 
@@ -187,7 +225,9 @@ fn hvp(layers: &[usize], rows: usize) -> Result<Workload> {
     let slope = dots.reduce(|a, b| a + b).unwrap_or_else(|| tape.literal(0.0));
     let products = tape.gradient(slope, &parameters)?;
     let fetches = products.into_iter().map(Fetch::from).collect();
-    let (inputs, batches) = (vec![x.into(), y.into()], labeled(layers, rows)?);
+    let classes = layers[layers.len() - 1];
+    let batches = labeled(&layers[..1], classes, rows, 8)?;
+    let inputs = vec![x.into(), y.into()];
     Ok(Workload { fetches, k: 8, trains: false, inputs, batches, directions, tape })
 }
 

@@ -21,7 +21,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// From so many elements on, the copy of a fetched value is worth saving.
-const LARGE: usize = 1 << 14;
+const LARGE: usize = 1 << 10;
 
 /// Elements to which pieces are rounded: a cache line of f32.
 const GRAIN: usize = 16;

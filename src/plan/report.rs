@@ -1,7 +1,7 @@
 //! What a plan does, in numbers, before it runs.
 
 use super::program::Program;
-use super::{Code, EffectStep, Layout, Operand, Place, Plan};
+use super::{Code, EffectStep, FetchFrom, Layout, Operand, Place, Plan};
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
 use crate::tape::op::list;
@@ -46,6 +46,8 @@ pub struct Report {
     pub variable_bytes: usize,
     /// Bytes of the state of the optimizers that this run steps.
     pub state_bytes: usize,
+    /// Bytes of the tensors that the caller gets.
+    pub fetched_bytes: usize,
     /// Each instruction, in the order they run.
     pub instructions: Vec<Work>,
     /// What is written to variables after the instructions: optimizer updates and assignments.
@@ -140,13 +142,18 @@ impl Report {
 
         report.effects = plan.effects.iter().map(|e| Work::of_effect(graph, e)).collect();
         report.state_bytes = plan.effects.iter().map(state_bytes).sum();
+        let fetched = plan.fetches.iter().map(|fetch| match fetch {
+            FetchFrom::Value(operand) => bytes::<T>(operand),
+            FetchFrom::StepOf(_) => size_of::<T>(),
+        });
+        report.fetched_bytes = fetched.sum();
         report
     }
 
-    /// The peak memory of a run, beside the session's constants, the feeds and the fetches: the
-    /// arenas, the variables and the optimizers' state.
+    /// The peak memory of a run, beside the session's constants and the feeds: the arenas, the
+    /// variables, the optimizers' state, and the tensors fetched.
     pub fn peak_bytes(&self) -> usize {
-        self.arena_bytes + self.variable_bytes + self.state_bytes
+        self.arena_bytes + self.variable_bytes + self.state_bytes + self.fetched_bytes
     }
 }
 
@@ -245,11 +252,12 @@ impl fmt::Display for Report {
             .map(|of| Short(self.effects.iter().map(of).sum()));
         writeln!(f, "          {read} read, {written} written by updates and assignments")?;
         let [arena, variables] = [self.arena_bytes, self.variable_bytes].map(Short);
-        let [state, peak] = [self.state_bytes, self.peak_bytes()].map(Short);
+        let [state, fetched] = [self.state_bytes, self.fetched_bytes].map(Short);
         writeln!(f, "memory    {arena} of arenas")?;
         writeln!(f, "          {variables} of variables")?;
         writeln!(f, "          {state} of optimizer state")?;
-        write!(f, "          {peak} at most")
+        writeln!(f, "          {fetched} fetched")?;
+        write!(f, "          {} at most", Short(self.peak_bytes()))
     }
 }
 

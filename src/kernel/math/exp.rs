@@ -7,12 +7,18 @@ use crate::kernel::cpu::Level;
 pub(super) fn exp<L: Level, T: Elementary>(x: T) -> T {
     let x = at_most(x, T::EXP_MAX);
     let x = if x < T::EXP_MIN { T::EXP_MIN } else { x };
-    let (k, n) = (x * T::lit(std::f64::consts::LOG2_E)).nearest();
-    let r = L::mul_add(-k, T::LN_2[1], L::mul_add(-k, T::LN_2[0], x));
-    let y = L::mul_add(r * r, polynomial::<L, T>(T::EXP, r), r) + T::lit(1.0);
+    let (y, n) = exp_scaled::<L, T>(x);
     // Two factors, the second of which may round into the subnormals or overflow.
     let [a, b] = T::two_powers(n);
     y * a * b
+}
+
+/// y and n of eˣ = 2ⁿ·y with y near 1.
+#[inline(always)]
+pub(super) fn exp_scaled<L: Level, T: Elementary>(x: T) -> (T, T::Bits) {
+    let (k, n) = (x * T::lit(std::f64::consts::LOG2_E)).nearest();
+    let r = L::mul_add(-k, T::LN_2[1], L::mul_add(-k, T::LN_2[0], x));
+    (L::mul_add(r * r, polynomial::<L, T>(T::EXP, r), r) + T::lit(1.0), n)
 }
 
 #[inline(always)]

@@ -30,6 +30,7 @@ pub(crate) trait Elementary: Scalar {
     const SIN: &'static [Self];
     const COS: &'static [Self];
     const SINH: &'static [Self];
+    const TANH: &'static [Self];
     const ERF: &'static [Self];
     const ERFCX: &'static [Self];
     const ATAN: &'static [Self];
@@ -122,6 +123,8 @@ impl Elementary for f32 {
     const SIN: &'static [Self] = &[-0.16666655, 0.008332178, -0.00019517241];
     const COS: &'static [Self] = &[0.041666646, -0.0013887367, 2.4438366e-05];
     const SINH: &'static [Self] = &[0.16666718, 0.008330212, 0.0002037739];
+    const TANH: &'static [Self] =
+        &[-0.33333197, 0.13329242, -0.053566948, 0.020111566, -0.0051550423];
     const ERF: &'static [Self] = &[
         0.12837917,
         -0.37612626,
@@ -212,6 +215,20 @@ impl Elementary for f64 {
         2.5052123398465796e-08,
         1.605724034703374e-10,
         7.759312078890281e-13,
+    ];
+    const TANH: &'static [Self] = &[
+        -0.33333333333333104,
+        0.13333333333300593,
+        -0.053968253952140284,
+        0.02186948813783033,
+        -0.00886322974619566,
+        0.0035920743805188315,
+        -0.0014555006642658556,
+        0.0005885991471355785,
+        -0.0002348819709223325,
+        8.81843861918922e-05,
+        -2.711406866624306e-05,
+        4.816220792785322e-06,
     ];
     const ERF: &'static [Self] = &[
         0.12837916709551256,

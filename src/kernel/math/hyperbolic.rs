@@ -1,26 +1,18 @@
-//! tanh, sinh and cosh from eˣ − 1, which keeps its accuracy near 0.
+//! tanh, sinh and cosh: near 0 polynomials or eˣ − 1, which keep their accuracy there.
 
-use super::exp::{exp_parts, quarter_expm1_pair};
-use super::{Elementary, at_most, polynomial, tiny};
+use super::exp::{exp_parts, exp_scaled, quarter_expm1_pair};
+use super::{Elementary, at_most, polynomial};
 use crate::kernel::cpu::Level;
 
 #[inline(always)]
 pub(super) fn tanh<L: Level, T: Elementary>(x: T) -> T {
-    let (a, half, one) = (x.abs(), T::lit(0.5), T::lit(1.0));
-    // (e²ᵃ − 1)/(e²ᵃ + 1) = v/(v + ½) = 1 − ½/(v + ½), which rounds to 1 well before 22.
-    let [high, low] = quarter_expm1_pair::<L, T>(T::lit(2.0) * at_most(a, T::lit(22.0)));
-    let v = high + low;
-    let below = v + half;
-    let near = v < half;
-    let y = (if near { v } else { half }) / below;
-    // What was rounded away, over v + ½ = ½/(1 − y).
-    let v_rest = (high - v) + low;
-    let below_rest = v - (below - half);
-    let y_rest = if L::FUSED { L::mul_add(-y, below, v) } else { T::lit(0.0) };
-    let rest = L::mul_add(-y, below_rest, v_rest) + y_rest;
-    let near_y = L::mul_add(rest + rest, one - y, y);
-    let y = (if near { near_y } else { one - y }).copysign(x);
-    if a < tiny() { x } else { y }
+    let (a, quarter, half) = (x.abs(), T::lit(0.25), T::lit(0.5));
+    let z = a * a;
+    let near = L::mul_add(a * z, polynomial::<L, T>(T::TANH, z), a);
+    // 1 − 2/(e²ᵃ + 1), which rounds to 1 well before 22.
+    let (y, n) = exp_scaled::<L, T>(T::lit(2.0) * at_most(a, T::lit(22.0)));
+    let far = T::lit(1.0) - half / L::mul_add(y, T::quarter_power(n), quarter);
+    (if a < T::lit(0.7) { near } else { far }).copysign(x)
 }
 
 #[inline(always)]

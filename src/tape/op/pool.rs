@@ -25,7 +25,7 @@ pub struct Pool {
 
 impl Pool {
     /// Windows of so many rows and columns, one beside the other.
-    pub fn new(window: [usize; 2]) -> Self {
+    pub const fn new(window: [usize; 2]) -> Self {
         Pool { window, stride: window, padding: Padding::Valid, count_border: true }
     }
 
