@@ -3,8 +3,8 @@
 mod support;
 
 use gradtape::{
-    ANY, Arg, ErrorKind, Out, Passes, Primitive, Result, RowRule, Scalar, Session, Shape, Tape,
-    Tensor,
+    ANY, Arg, ErrorKind, Out, Passes, Pool, Primitive, Result, RowRule, Scalar, Session, Shape,
+    Tape, Tensor,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -468,6 +468,48 @@ fn a12_rewrites_keep_the_sign_of_zero() {
     for (got, want) in session.run(fetches, &feeds).unwrap().iter().zip(&want) {
         assert_eq!(bits(got), bits(want));
     }
+}
+
+#[test]
+fn a12_masks_are_made_where_they_are_read_with_the_same_bits() {
+    let tape = Tape::<f64>::new();
+    let x = tape.placeholder("x", [ANY, 5, 6, 2]);
+    let w = tape.variable("w", Tensor::from_fn([2], |at| 1.0 + at[0] as f64).unwrap());
+    // Windows beside and over each other, numbers on both sides of the kink, zeros and NaN.
+    for (window, stride) in [([2, 2], [2, 2]), ([3, 2], [1, 2]), ([1, 3], [1, 3])] {
+        let y = (x * w).relu();
+        let pooled = y.max_pool2d(Pool::new(window).with_stride(stride));
+        let loss = (pooled * pooled.sin()).sum();
+        let gradient = tape.gradient(loss, &[w]).unwrap()[0];
+        let of_y = tape.gradient(loss, &[y]).unwrap()[0];
+        for n in [1, 9, 33, 70] {
+            let fed = Tensor::from_fn([n, 5, 6, 2], |at| {
+                let i = at.iter().fold(7, |i, &at| i * 31 + at * 17);
+                if i % 41 == 0 { f64::NAN } else { f64::from((i % 23) as u32) * 0.25 - 3.0 }
+            });
+            let fed = fed.unwrap();
+            let feeds = [x.feed(&fed)];
+            for threads in [1, 2] {
+                let mut session = Session::new(&tape).unwrap().with_threads(threads).unwrap();
+                let fetches = [gradient, of_y, pooled];
+                let got = session.run(fetches, &feeds).unwrap();
+                let want = session.interpret(fetches, &feeds).unwrap();
+                for (got, want) in got.iter().zip(&want) {
+                    assert_eq!(bits(got), bits(want), "{window:?} {stride:?}, {n} images");
+                }
+            }
+        }
+    }
+    // The mask of relu is not written by the loop of the forward pass.
+    let x = tape.placeholder("rows", [64, 32]);
+    let v = tape.variable("v", Tensor::zeros([32, 32]).unwrap());
+    let h = x.matmul(v).relu();
+    let loss = h.matmul(v).square().sum();
+    let gradient = tape.gradient(loss, &[v]).unwrap()[0];
+    let fed = Tensor::zeros([64, 32]).unwrap();
+    let report = Session::new(&tape).unwrap().report(gradient, &[x.feed(&fed)]).unwrap();
+    let loops = report.instructions.iter().filter(|work| work.name.starts_with("loop"));
+    assert!(loops.clone().count() > 1 && loops.clone().all(|work| work.outputs.len() == 1));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::Scalar;
 use crate::kernel::cpu::multiversion;
 use crate::kernel::window::Axis;
 
-/// Windows over the rows and columns of one channel.
+/// Windows over the rows and columns of one channel, without dilation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Pool {
     pub batch: usize,
@@ -14,9 +14,6 @@ pub(crate) struct Pool {
     /// Whether a mean counts the zeros of the border.
     pub count_border: bool,
 }
-
-/// Samples whose places are found at a time.
-const CHUNK: usize = 64;
 
 impl Pool {
     /// Numbers in one channel of x, and of y.
@@ -38,10 +35,9 @@ impl Pool {
     #[inline(always)]
     fn taps(&self, (i, j): (usize, usize)) -> impl Iterator<Item = usize> {
         let Pool { batch, rows, columns, .. } = *self;
-        (0..rows.taps).filter_map(move |p| rows.input_of(i, p)).flat_map(move |row| {
-            (0..columns.taps)
-                .filter_map(move |q| columns.input_of(j, q))
-                .map(move |column| (row + rows.input * column) * batch)
+        let seen = columns.inputs_of(j);
+        rows.inputs_of(i).flat_map(move |row| {
+            seen.clone().map(move |column| (row + rows.input * column) * batch)
         })
     }
 
@@ -54,39 +50,85 @@ impl Pool {
         } as f64)
     }
 
-    /// The tap that holds the first largest number, of up to [`CHUNK`] samples from `from` on.
+    /// The first largest numbers of a window for N samples from `from` on, and the taps with them.
     #[inline(always)]
-    fn places<T: Scalar>(&self, x: &[T], at: (usize, usize), from: usize, place: &mut [T]) {
-        let mut best = [-T::infinity(); CHUNK];
-        place.fill(T::zero());
+    fn largest<T: Scalar, const N: usize>(
+        &self,
+        x: &[T],
+        at: (usize, usize),
+        from: usize,
+    ) -> ([T; N], [T; N]) {
+        let (mut best, mut place) = ([-T::infinity(); N], [T::zero(); N]);
         for (tap, start) in self.taps(at).enumerate() {
-            let (tap, x) = (T::lit(tap as f64), &x[start + from..][..place.len()]);
-            for ((best, place), &x) in best.iter_mut().zip(&mut *place).zip(x) {
-                let better = exceeds(x, *best);
-                *best = if better { x } else { *best };
-                *place = if better { tap } else { *place };
+            let (tap, x) = (T::lit(tap as f64), &x[start + from..][..N]);
+            for i in 0..N {
+                let better = exceeds(x[i], best[i]);
+                best[i] = if better { x[i] } else { best[i] };
+                place[i] = if better { tap } else { place[i] };
             }
         }
+        (best, place)
+    }
+
+    /// Whether every number of x is in one window, no more and no less.
+    fn tiles(&self) -> bool {
+        [self.rows, self.columns].iter().all(|axis| {
+            axis.stride == axis.taps && axis.before == 0 && axis.output * axis.taps == axis.input
+        })
     }
 }
 
+/// Runs over all samples, so many at a time that what is known of them stays in vector registers,
+/// then fewer, then one by one.
+macro_rules! each_chunk {
+    ($batch:expr, |$from:ident, $N:ident| $body:block) => {
+        let mut $from = 0;
+        {
+            const $N: usize = 64;
+            while $from + $N <= $batch {
+                $body
+                $from += $N;
+            }
+        }
+        {
+            const $N: usize = 32;
+            while $from + $N <= $batch {
+                $body
+                $from += $N;
+            }
+        }
+        {
+            const $N: usize = 8;
+            while $from + $N <= $batch {
+                $body
+                $from += $N;
+            }
+        }
+        {
+            const $N: usize = 1;
+            while $from < $batch {
+                $body
+                $from += $N;
+            }
+        }
+    };
+}
+
 /// Whether x is taken rather than an earlier number: it is larger, or the first that is NaN.
+#[allow(clippy::neg_cmp_op_on_partial_ord)] // so that it holds for NaN
 #[inline(always)]
 fn exceeds<T: Scalar>(x: T, best: T) -> bool {
-    (x > best) | (x.is_nan() & !best.is_nan())
+    !(x <= best) & !best.is_nan()
 }
 
 multiversion! {
     /// y = the largest number in each window of x; NaN if there is one.
     pub(crate) fn max<T: Scalar>(p: &Pool, x: &[T], y: &mut [T]) {
         for (out, at) in p.windows() {
-            let y = &mut y[out..][..p.batch];
-            y.fill(-T::infinity());
-            for start in p.taps(at) {
-                for (y, &x) in y.iter_mut().zip(&x[start..]) {
-                    *y = if exceeds(x, *y) { x } else { *y };
-                }
-            }
+            each_chunk!(p.batch, |from, N| {
+                let (best, _) = p.largest::<T, N>(x, at, from);
+                y[out + from..][..N].copy_from_slice(&best);
+            });
         }
     }
 }
@@ -95,18 +137,16 @@ multiversion! {
     /// y = u, an image like x, where x has the first largest number of each window.
     pub(crate) fn max_take<T: Scalar>(p: &Pool, x: &[T], u: &[T], y: &mut [T]) {
         for (out, at) in p.windows() {
-            for (n, y) in y[out..][..p.batch].chunks_mut(CHUNK).enumerate() {
-                let mut place = [T::zero(); CHUNK];
-                let place = &mut place[..y.len()];
-                p.places(x, at, n * CHUNK, place);
+            each_chunk!(p.batch, |from, N| {
+                let (_, place) = p.largest::<T, N>(x, at, from);
+                let y = &mut y[out + from..][..N];
                 for (tap, start) in p.taps(at).enumerate() {
-                    let tap = T::lit(tap as f64);
-                    let u = &u[start + n * CHUNK..];
-                    for ((y, &place), &u) in y.iter_mut().zip(&*place).zip(u) {
-                        *y = if place == tap { u } else { *y };
+                    let (tap, u) = (T::lit(tap as f64), &u[start + from..][..N]);
+                    for i in 0..N {
+                        y[i] = if place[i] == tap { u[i] } else { y[i] };
                     }
                 }
-            }
+            });
         }
     }
 }
@@ -114,20 +154,28 @@ multiversion! {
 multiversion! {
     /// dx = zeros, and each dy added where x has the first largest number of its window.
     pub(crate) fn max_add<T: Scalar>(p: &Pool, x: &[T], dy: &[T], dx: &mut [T]) {
-        dx.fill(T::zero());
+        let tiles = p.tiles();
+        if !tiles {
+            dx.fill(T::zero());
+        }
         for (out, at) in p.windows() {
-            for (n, dy) in dy[out..][..p.batch].chunks(CHUNK).enumerate() {
-                let mut place = [T::zero(); CHUNK];
-                let place = &mut place[..dy.len()];
-                p.places(x, at, n * CHUNK, place);
+            each_chunk!(p.batch, |from, N| {
+                let (_, place) = p.largest::<T, N>(x, at, from);
+                let mut ct = [T::zero(); N];
+                ct.copy_from_slice(&dy[out + from..][..N]);
                 for (tap, start) in p.taps(at).enumerate() {
-                    let tap = T::lit(tap as f64);
-                    let dx = &mut dx[start + n * CHUNK..];
-                    for ((dx, &place), &dy) in dx.iter_mut().zip(&*place).zip(dy) {
-                        *dx += if place == tap { dy } else { T::zero() };
+                    let (tap, dx) = (T::lit(tap as f64), &mut dx[start + from..][..N]);
+                    let mut share = [T::zero(); N];
+                    for i in 0..N {
+                        share[i] = if place[i] == tap { ct[i] } else { T::zero() };
+                    }
+                    if tiles {
+                        dx.copy_from_slice(&share);
+                    } else {
+                        dx.iter_mut().zip(&share).for_each(|(dx, &share)| *dx += share);
                     }
                 }
-            }
+            });
         }
     }
 }

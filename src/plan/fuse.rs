@@ -120,8 +120,33 @@ pub(super) fn read_outside<T: Scalar>(
     outside
 }
 
+/// Elementwise values of one value that is in memory anyway, read by elementwise values alone. They
+/// wait for their first reader, perhaps a loop of the backward pass, instead of being written for
+/// it: a mask is as cheap to make as to read.
+fn lazy<T: Scalar>(program: &Program<T>, used: &[bool]) -> Vec<bool> {
+    let mut in_memory = vec![false; program.values.len()];
+    program.results().for_each(|id| in_memory[program.root(id) as usize] = true);
+    for (id, value) in (0..).zip(&program.values).filter(|(id, _)| used[*id as usize]) {
+        if value.elementwise().is_none() {
+            in_memory[id as usize] = true;
+            if summed(program, id).is_none() {
+                let inputs = value.inputs.iter().map(|&input| program.root(input));
+                inputs.for_each(|input| in_memory[input as usize] = true);
+            }
+        }
+    }
+    let is_lazy = |(id, value): (usize, &Value<T>)| {
+        let is_literal = |id: &&ValueId| matches!(program.value(**id).def, Def::Literal(_));
+        let mut read = read_inputs(value).iter().filter(|id| !is_literal(id));
+        let first = read.next().filter(|first| read.all(|id| id == *first));
+        let reads_memory = first.is_some_and(|&id| in_memory[program.root(id) as usize]);
+        value.elementwise().is_some() && !in_memory[id] && reads_memory
+    };
+    program.values.iter().enumerate().map(is_lazy).collect()
+}
+
 /// Computed values in an order that keeps elementwise chains together: among the values that are
-/// ready, those that cost nothing and elementwise ones come first.
+/// ready, those that cost nothing and elementwise ones come first, but for those that wait.
 fn order<T: Scalar>(program: &Program<T>, used: &[bool]) -> Vec<ValueId> {
     let n = program.values.len();
     let mut waits = vec![0u32; n];
@@ -147,8 +172,17 @@ fn order<T: Scalar>(program: &Program<T>, used: &[bool]) -> Vec<ValueId> {
         .map(key)
         .collect();
     let mut order = Vec::with_capacity(n);
+    let lazy = lazy(program, used);
+    let mut waiting = vec![false; n];
     while let Some(Reverse((_, id))) = ready.pop() {
-        if program.value(id).is_computed() {
+        if lazy[id as usize] {
+            waiting[id as usize] = true;
+        } else if program.value(id).is_computed() {
+            for &input in &program.value(id).inputs {
+                if std::mem::take(&mut waiting[input as usize]) {
+                    order.push(input);
+                }
+            }
             order.push(id);
         }
         let of = first_user[id as usize] as usize..first_user[id as usize + 1] as usize;

@@ -4,7 +4,7 @@ use super::program::{Def, Program, Value, ValueId};
 use crate::error::Result;
 use crate::scalar::{DType, Scalar};
 use crate::shape::Shape;
-use crate::tape::op::{Arg, Op, Out, ScalarOp};
+use crate::tape::op::{Arg, Op, Out, Pooling, ScalarOp};
 use crate::tensor::{Tensor, TensorView};
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ pub(super) fn simplify<T: Scalar>(
         return Ok(same);
     }
     view_of_uniform(program, &mut value);
+    mask_before_unpooling(program, &mut value);
     match fold(program, &value)? {
         Some(constant) => Ok(constant),
         None => Ok(program.add(value)),
@@ -85,6 +86,40 @@ fn view_of_uniform<T: Scalar>(program: &mut Program<T>, value: &mut Value<T>) {
         value.def = Def::Op(op);
         value.inputs = vec![narrow, like];
     }
+}
+
+/// Behind relu and max-pooling, select(y > 0, unpooled ct, 0) has the mask of every window's largest
+/// number only where that number is: fewer numbers are masked before they are put there.
+fn mask_before_unpooling<T: Scalar>(program: &mut Program<T>, value: &mut Value<T>) {
+    let (Def::Op(Op::Scalar(ScalarOp::Select)), &[mask, unpooled, zero]) =
+        (&value.def, &value.inputs[..])
+    else {
+        return;
+    };
+    let (mask, unpooled) = (program.value(mask), program.value(unpooled));
+    let is_zero = |id| program.value(id).def == Def::Literal(0f64.to_bits());
+    let (Def::Op(Op::Pooling(Pooling::MaxAdd(pool))), &[y, ct]) =
+        (&unpooled.def, &unpooled.inputs[..])
+    else {
+        return;
+    };
+    if mask.def != Def::Op(ScalarOp::Greater.into())
+        || mask.inputs != [y, zero]
+        || !is_zero(zero)
+        || program.value(y).shape != value.shape
+    {
+        return;
+    }
+    let (pool, shape) = (*pool, program.value(ct).shape);
+    let Value { dtype, source, .. } = *value;
+    let mut add = |op: Op<T>, inputs: Vec<ValueId>| {
+        program.add(Value { def: Def::Op(op), inputs, shape, dtype, source })
+    };
+    let pooled = add(Pooling::Max(pool).into(), vec![y]);
+    let mask = add(ScalarOp::Greater.into(), vec![pooled, zero]);
+    let ct = add(ScalarOp::Select.into(), vec![mask, ct, zero]);
+    value.def = Def::Op(Pooling::MaxAdd(pool).into());
+    value.inputs = vec![y, ct];
 }
 
 /// The value of an op all of whose inputs are constants, if it is not larger than they are.
