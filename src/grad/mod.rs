@@ -273,11 +273,19 @@ fn why_unused<T: Scalar>(
     target: NodeId,
     advice: &str,
 ) -> Error {
+    // Not by way of a shape alone: that is no dependence.
+    let passes = |node: &Node<T>, i: usize| {
+        let op = node.op.primitive();
+        op.reads(i) || op.derivative(i) == Derivative::Smooth
+    };
     let mut reached = vec![false; loss as usize + 1];
     reached[loss as usize] = true;
     for id in (0..=loss).rev().filter(|&id| id > target) {
         if reached[id as usize] {
-            graph.node(id).inputs.iter().for_each(|&i| reached[i as usize] = true);
+            let node = graph.node(id);
+            for (i, &input) in node.inputs.iter().enumerate() {
+                reached[input as usize] |= passes(node, i);
+            }
         }
     }
     let (from, to) = (graph.node(target), graph.node(loss));
@@ -290,8 +298,10 @@ fn why_unused<T: Scalar>(
     );
     let leads = leads_to_target(graph, loss, &[target]);
     let blocks = |&id: &NodeId| {
-        let inputs = &graph.node(id).inputs;
-        reached[id as usize] && !leads[id as usize] && inputs.iter().any(|&i| leads[i as usize])
+        let node = graph.node(id);
+        let from = |(i, &input): (usize, &NodeId)| leads[input as usize] && passes(node, i);
+        let led_to = node.inputs.iter().enumerate().any(from);
+        reached[id as usize] && !leads[id as usize] && led_to
     };
     let mut at = from.at;
     if let Some(block) = (0..=loss).find(blocks) {
