@@ -185,7 +185,7 @@ impl<T: Scalar> Tape<T> {
         let mut parts = Vec::new();
         for (ct, dx) in cts.iter().zip(dx) {
             if let (Some(ct), Some(dx)) = (ct, dx) {
-                parts.extend(self.sweep(self.resolve(ct.node())?, *dx, &[probe])?[0]);
+                parts.extend(self.sweep(self.resolve(ct.node())?, *dx, &[probe], probe)?[0]);
             }
         }
         let sum = parts.into_iter().reduce(|sum, part| sum + part);

@@ -1,6 +1,7 @@
 //! DIFFERENTIATE: adjoint and tangent nodes on the same tape. Here is the reverse sweep; it knows
 //! the order in which ops are asked, no single op.
 
+mod checkpoint;
 mod forward;
 mod second;
 
@@ -101,7 +102,7 @@ impl<T: Scalar> Tape<T> {
         let seed = self.seed("vjp", "cotangent", y, cotangent)?;
         let targets: Vec<NodeId> =
             targets.iter().map(|&t| self.target("gradient", t)).collect::<Result<_>>()?;
-        self.sweep(y, seed, &targets)
+        self.sweep(y, seed, &targets, 0)
     }
 
     /// The node of something to derive by.
@@ -167,23 +168,26 @@ impl<T: Scalar> Tape<T> {
         self.vjp(loss, seed, targets)
     }
 
-    /// One sweep from `y` down. Cotangents are added up here, in the order in which users of a
-    /// node come up; rules never add and never see an input that no target is behind.
+    /// One sweep from `y` down, through no node before `floor`. Cotangents are added up here, in
+    /// the order in which users of a node come up; rules never add and never see an input that no
+    /// target is behind.
     fn sweep<'t>(
         &'t self,
         y: NodeId,
         seed: Expr<'t, T>,
         targets: &[NodeId],
+        floor: NodeId,
     ) -> Result<Cotangents<'t, T>> {
         let leads_to = leads_to_target(&self.snapshot(), y, targets);
         let mut cotangents: Cotangents<'t, T> = vec![None; y as usize + 1];
         cotangents[y as usize] = Some(seed);
         let first = targets.iter().copied().min().unwrap_or(y);
-        for id in (first..=y).rev() {
+        for id in (first.max(floor)..=y).rev() {
             let Some(ct) = cotangents[id as usize].filter(|_| leads_to[id as usize]) else {
                 continue;
             };
             let node = self.node_of(id);
+            self.refuse_hidden(&node.op, targets)?;
             let op = node.op.primitive();
             let want: Vec<bool> = (0..node.inputs.len())
                 .map(|i| {

@@ -203,7 +203,7 @@ impl<T: Scalar> Tape<T> {
             let seed = self.on_behalf_of(of, || self.one_hot_at(along, element));
             let part = match forward {
                 true => self.tangents(&[y], &[(x, seed)])?[0],
-                false => self.sweep(y, seed, &[x])?[0],
+                false => self.sweep(y, seed, &[x], 0)?[0],
             };
             match part {
                 Some(part) => parts.push(part),
