@@ -1,7 +1,7 @@
 //! Forward mode, Hessian-vector and Gauss-Newton products, Jacobians and Hessians: against closed
 //! forms, explicit matrices and differences of gradients; what is refused.
 
-use gradtape::{ANY, ErrorKind, Expr, Feed, Fetches, Result, Session, Tape, Tensor};
+use gradtape::{ANY, ErrorKind, Expr, Feed, Fetches, Report, Result, Session, Tape, Tensor};
 
 fn vector(values: &[f64]) -> Tensor {
     Tensor::vector(values.to_vec())
@@ -199,6 +199,33 @@ fn hessian_of_a_network_times_a_vector() -> Result<()> {
         let slopes = slopes.map(|(a, b)| (a - b) / (2.0 * h)).collect();
         assert_near(&products[i], &Tensor::new(products[i].shape(), slopes)?, 1e-9);
     }
+    Ok(())
+}
+
+/// Forward over reverse mode takes about two gradients, the products of reverse over reverse and
+/// less memory.
+#[test]
+fn products_with_the_hessian_are_cheap() -> Result<()> {
+    let tape = Tape::<f64>::new();
+    let x = tape.placeholder("x", [ANY, 3]);
+    let (loss, _, w) = network(&tape, x);
+    let v: Vec<_> = w.iter().map(|w| tape.placeholder("v", w.shape())).collect();
+    let pairs: Vec<_> = w.iter().copied().zip(v.iter().copied()).collect();
+    let products = tape.hessian_vector_product(loss, &pairs)?;
+    let gradient = tape.gradient(loss, &w)?;
+    let slope = gradient.iter().zip(&v).map(|(&g, &v)| (g * v).sum()).reduce(|a, b| a + b);
+    let reverse = tape.gradient(slope.unwrap(), &w)?;
+    let batch = matrix(5, 3, 0.4);
+    let at: Vec<Tensor> = w.iter().map(|w| Tensor::zeros(w.shape())).collect::<Result<_>>()?;
+    let mut feeds = vec![x.feed(&batch)];
+    feeds.extend(v.iter().zip(&at).map(|(v, at)| v.feed(at)));
+    let mut session = Session::new(&tape)?;
+    let [gradient, forward, reverse] =
+        [gradient, products, reverse].map(|fetches| session.report(&fetches, &feeds).unwrap());
+    let n_products = |r: &Report| r.instructions.iter().filter(|w| w.name == "matmul").count();
+    assert_eq!(n_products(&forward), n_products(&reverse), "{forward}{reverse}");
+    assert!(forward.arena_bytes < reverse.arena_bytes, "{forward}{reverse}");
+    assert!(2 * forward.flops < 5 * gradient.flops, "{forward}{gradient}");
     Ok(())
 }
 

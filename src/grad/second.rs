@@ -17,8 +17,8 @@ impl<T: Scalar> Tape<T> {
     /// Σ_j ∂²loss/∂w_i∂w_j·v_j for targets w_j with vectors v_j. The Hessian is never made.
     ///
     /// Forward over reverse: the tangent of the gradient along v (Pearlmutter 1994). Cost: about
-    /// two gradients, whatever the number of parameters; less memory and fewer passes than the
-    /// gradient of ⟨gradient, v⟩ takes.
+    /// two gradients, whatever the number of parameters; less memory than the gradient of
+    /// ⟨gradient, v⟩ takes.
     ///
     /// ```
     /// use gradtape::{Session, Tape, Tensor};
