@@ -220,8 +220,8 @@ fn hvp(layers: &[usize], rows: usize) -> Result<Workload> {
         data::reals(DIRECTIONS + p as u64, 0, 1.0, w.shape().extents())
     };
     let directions = parameters.iter().enumerate().map(direction).collect::<Result<Vec<_>>>()?;
-    let along = |(w, v): (Expr<'_, f32>, &Tensor<f32>)| (w, tape.constant(v.clone()));
-    let vectors: Vec<_> = parameters.into_iter().zip(&directions).map(along).collect();
+    let along = directions.iter().map(|v| tape.constant(v.clone()));
+    let vectors: Vec<_> = parameters.into_iter().zip(along).collect();
     let loss = z.softmax_cross_entropy(y).mean();
     let products = tape.hessian_vector_product(loss, &vectors)?;
     let fetches = products.into_iter().map(Fetch::from).collect();
