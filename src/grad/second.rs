@@ -120,7 +120,8 @@ impl<T: Scalar> Tape<T> {
     /// let tape = Tape::<f64>::new();
     /// let x = tape.variable("x", Tensor::vector(vec![2.0, 3.0]));
     /// let y = tape.stack(&[x.sum(), x.prod(), x.square().sum()], 0);
-    /// let jacobian = Session::new(&tape)?.run(tape.jacobian(y, x)?, &[])?;
+    /// let jacobian = tape.jacobian(y, x)?;
+    /// let jacobian = Session::new(&tape)?.run(jacobian, &[])?;
     /// assert_eq!(jacobian, Tensor::from_rows([3, 2], &[1.0, 1.0, 3.0, 2.0, 4.0, 6.0])?);
     /// # Ok::<(), gradtape::Error>(())
     /// ```
@@ -142,7 +143,8 @@ impl<T: Scalar> Tape<T> {
     /// use gradtape::{Session, Tape, Tensor};
     /// let tape = Tape::<f64>::new();
     /// let x = tape.variable("x", Tensor::vector(vec![2.0, 3.0]));
-    /// let hessian = Session::new(&tape)?.run(tape.hessian(x.square().prod(), x)?, &[])?;
+    /// let hessian = tape.hessian(x.square().prod(), x)?;
+    /// let hessian = Session::new(&tape)?.run(hessian, &[])?;
     /// assert_eq!(hessian, Tensor::from_rows([2, 2], &[18.0, 24.0, 24.0, 8.0])?);
     /// # Ok::<(), gradtape::Error>(())
     /// ```
