@@ -43,7 +43,8 @@
 //!
 //! - [`Tensor`]: values. Rank 2 *is* a `DMatrix`, rank 1 a `DVector`; they go in and out uncopied.
 //! - [`Tape`], [`Expr`]: recording. Every op is a method of `Expr`; shapes broadcast as in NumPy.
-//! - [`Tape::gradient`]: differentiation, of any order.
+//! - [`Tape::gradient`]: differentiation, of any order; [`Tape::jvp`] in forward mode,
+//!   [`Tape::hessian_vector_product`] and its kin, [`Tape::checkpoint`] for less memory.
 //! - [`Session`]: variables and runs; [`Report`] says what a run does before it runs, [`Trace`]
 //!   when each part of it did.
 //! - [`optim`]: optimizers, schedules, clipping. [`nn`]: layers and their initial weights.
@@ -89,8 +90,8 @@ pub use run::{Fetches, Session, Source, Stage, Trace, TraceEvent};
 pub use scalar::{DType, Element, Index, Scalar};
 pub use shape::{ANY, Axes, MAX_RANK, Shape};
 pub use tape::op::{
-    AnyExpr, Arg, Combine, Conv, Cotangents, Cumulate, Derivative, Out, Padding, Pool, Primitive,
-    RowRule, Span, Spans, Vjp,
+    AnyExpr, Arg, Combine, Conv, Cotangents, Cumulate, Derivative, Jvp, Out, Padding, Pool,
+    Primitive, RowRule, Span, Spans, Vjp,
 };
 pub use tape::{
     AsNode, Expr, Feed, Fetch, IndexExpr, NodeInfo, Operand, Placeholder, Scope, Tape, Var,

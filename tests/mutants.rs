@@ -6,8 +6,8 @@ use gradtape::tape::op::{
     Cholesky, MatMul, Reduce, Reduction, ScalarOp, Side, Softmax, TriangularSolve,
 };
 use gradtape::{
-    Arg, Axes, Cotangents, Derivative, ErrorKind, Expr, Out, Primitive, Result, RowRule, Shape,
-    Tensor, Vjp,
+    Arg, Axes, Cotangents, Derivative, ErrorKind, Expr, Jvp, Out, Primitive, Result, RowRule,
+    Shape, Tensor, Vjp,
 };
 
 type E<'t> = Expr<'t, f64>;
@@ -39,6 +39,44 @@ impl<P: Primitive<f64>> Primitive<f64> for Wrapped<P> {
     fn vjp<'t>(&self, at: Vjp<'_, 't, f64>) -> Result<Cotangents<'t, f64>> {
         let Vjp { x, y, ct, .. } = at;
         Ok((self.rule)(x, y, ct))
+    }
+}
+
+type ForwardRule = for<'t> fn(&[E<'t>], E<'t>, &[Option<E<'t>>]) -> Option<E<'t>>;
+
+/// An op of the crate under another forward rule. Its reverse rule is right.
+#[derive(Debug)]
+struct Forward<P> {
+    inner: P,
+    /// The input that it says it is linear in.
+    linear: Option<usize>,
+    rule: ForwardRule,
+}
+
+impl<P: Primitive<f64>> Primitive<f64> for Forward<P> {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+    fn shape(&self, x: &[Shape]) -> Result<Shape> {
+        self.inner.shape(x)
+    }
+    fn forward(&self, x: &[Arg<'_, f64>], y: Out<'_, f64>, scratch: &mut [f64]) -> Result<()> {
+        self.inner.forward(x, y, scratch)
+    }
+    fn scratch(&self, x: &[Shape]) -> usize {
+        self.inner.scratch(x)
+    }
+    fn rows(&self, x: &[Shape], split: &[bool]) -> RowRule {
+        self.inner.rows(x, split)
+    }
+    fn vjp<'t>(&self, at: Vjp<'_, 't, f64>) -> Result<Cotangents<'t, f64>> {
+        self.inner.vjp(at)
+    }
+    fn is_linear_in(&self, i: usize) -> bool {
+        self.linear == Some(i)
+    }
+    fn jvp<'t>(&self, at: Jvp<'_, 't, f64>) -> Result<Option<E<'t>>> {
+        Ok((self.rule)(at.x, at.y, at.dx))
     }
 }
 
@@ -235,6 +273,91 @@ fn linear_algebra() {
             (|x, y, ct| solved(x[0], ct, |db| -y.matmul(db.t()).tril(0)), "derivative in input 0"),
         ],
     );
+}
+
+/// Every wrong forward rule is refused with a message that says `what`; a right one, and none,
+/// pass.
+fn forward_twins<P, const N: usize>(
+    inner: P,
+    inputs: &[Tensor],
+    right: ForwardRule,
+    wrong: [(Option<usize>, ForwardRule, &str); N],
+) where
+    P: Primitive<f64> + Clone + 'static,
+{
+    let check = |linear, rule| {
+        check::op(Forward { inner: inner.clone(), linear, rule }, &[inputs.to_vec()])
+    };
+    let name = inner.name();
+    for rule in [right, |_, _, _| None] {
+        let report = check(None, rule).unwrap_or_else(|e| panic!("right twin of {name}: {e}"));
+        assert!(report.forward < 1e-13, "{name}: {report}");
+    }
+    for (i, (linear, rule, what)) in wrong.into_iter().enumerate() {
+        let err = check(linear, rule).expect_err(&format!("mutant {i} of {name} passed"));
+        assert!(matches!(err.kind(), ErrorKind::Check | ErrorKind::Gradient), "{err:?}");
+        let text = err.to_string();
+        assert!(text.contains(name) && text.contains(what), "{name} {i}: {text}");
+    }
+}
+
+#[test]
+fn forward_rules() {
+    let x = vector(&[0.3, -1.2, 2.0, -0.7, 1.1]);
+    let both = [x.clone(), vector(&[0.3, 1.2, 2.0, 0.7, 1.1])];
+    forward_twins(
+        ScalarOp::Exp,
+        std::slice::from_ref(&x),
+        |_, y, dx| Some(dx[0]? * y),
+        [
+            (None, |_, _, dx| dx[0], "tangent from input 0 at [2]: expected"),
+            (None, |_, y, dx| Some(dx[0]? * y * 1.00001), "tangent from input 0"),
+            (None, |_, y, dx| Some((dx[0]? * y).sum()), "expected a tangent of [5] from its rule"),
+            (Some(0), |_, _, _| None, "tangent from input 0"),
+        ],
+    );
+    forward_twins(
+        ScalarOp::Mul,
+        &both,
+        |x, _, dx| match dx {
+            [Some(a), Some(b)] => Some(*a * x[1] + *b * x[0]),
+            [a, b] => a.map(|a| a * x[1]).or(b.map(|b| b * x[0])),
+            _ => None,
+        },
+        [
+            (None, |x, _, dx| Some(dx[0]? * x[1]), "tangent from input 1"),
+            (None, |x, _, dx| Some(dx[0]? * x[1] - dx[1]? * x[0]), "tangent from input 1"),
+            (Some(1), |x, _, dx| Some(dx[0]? * x[0]), "tangent from input 0"),
+        ],
+    );
+    // Square, so that no shape gives the wrong factor away.
+    forward_twins(
+        MatMul { ta: false, tb: false },
+        &[matrix(3, 3, 0.2), matrix(3, 3, 1.1)],
+        |x, _, dx| {
+            let parts = [dx[0].map(|a| a.matmul(x[1])), dx[1].map(|b| x[0].matmul(b))];
+            parts.into_iter().flatten().reduce(|a, b| a + b)
+        },
+        [
+            (
+                None,
+                |x, _, dx| Some(dx[0]?.matmul(x[1]) + dx[1]?.matmul(x[0])),
+                "tangent from input 1",
+            ),
+            (Some(0), |x, _, dx| Some(x[0].t().matmul(dx[1]?)), "tangent from input 1"),
+        ],
+    );
+}
+
+/// A reverse rule that is not linear in the cotangent has no transpose.
+#[test]
+fn a_clipped_gradient_has_no_forward_mode() {
+    let clipped: Rule = |_, y, ct| vec![Some((ct * y).clamp(-1e9, 1e9))];
+    let op = Wrapped { inner: ScalarOp::Exp, rule: clipped };
+    let err = check::op(op, &[vec![vector(&[0.3, -1.2])]]).unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Gradient);
+    let text = "jvp: exp of [2]: expected a `vjp` that is linear in the cotangent";
+    assert!(err.to_string().starts_with(text), "{err}");
 }
 
 /// A function through `custom_gradient`, whose first derivative is `vjp`.

@@ -210,20 +210,20 @@ fn linreg(rows: usize, features: usize) -> Result<Workload> {
     Ok(Workload { fetches, k: 50, trains: true, inputs, batches, directions: vec![], tape })
 }
 
-/// Hessian-vector products at the initial parameters, reverse over reverse.
+/// Hessian-vector products at the initial parameters, forward over reverse.
 fn hvp(layers: &[usize], rows: usize) -> Result<Workload> {
     let tape = Tape::<f32>::new();
     let x = tape.placeholder("x", [ANY, layers[0]]);
     let y = tape.index_placeholder("y", [ANY]);
     let (z, parameters) = dense(&tape, x, layers, RELU)?;
-    let gradient = tape.gradient(z.softmax_cross_entropy(y).mean(), &parameters)?;
     let direction = |(p, w): (usize, &Expr<'_, f32>)| {
         data::reals(DIRECTIONS + p as u64, 0, 1.0, w.shape().extents())
     };
     let directions = parameters.iter().enumerate().map(direction).collect::<Result<Vec<_>>>()?;
-    let dots = gradient.iter().zip(&directions).map(|(&g, v)| (g * v.clone()).sum());
-    let slope = dots.reduce(|a, b| a + b).unwrap_or_else(|| tape.literal(0.0));
-    let products = tape.gradient(slope, &parameters)?;
+    let along = directions.iter().map(|v| tape.constant(v.clone()));
+    let vectors: Vec<_> = parameters.into_iter().zip(along).collect();
+    let loss = z.softmax_cross_entropy(y).mean();
+    let products = tape.hessian_vector_product(loss, &vectors)?;
     let fetches = products.into_iter().map(Fetch::from).collect();
     let classes = layers[layers.len() - 1];
     let batches = labeled(&layers[..1], classes, rows, 8)?;

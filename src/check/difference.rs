@@ -30,14 +30,14 @@ pub(super) struct Claim<'a, 't, T: Scalar> {
 
 /// How a gradient and a difference agree along one direction.
 #[derive(Clone, Copy)]
-struct Agreement {
-    want: f64,
-    got: f64,
-    error: f64,
+pub(super) struct Agreement {
+    pub(super) want: f64,
+    pub(super) got: f64,
+    pub(super) error: f64,
 }
 
 /// For each input the step in each of its elements; empty for an input that stays.
-type Direction = Vec<Vec<f64>>;
+pub(super) type Direction = Vec<Vec<f64>>;
 
 impl<T: Scalar> Claim<'_, '_, T> {
     /// The largest relative error, or the failure of the input that has it.
@@ -97,7 +97,7 @@ impl<T: Scalar> Claim<'_, '_, T> {
         let value = self.value.iter().flat_map(Tensor::as_slice);
         let values: f64 = value.zip(&self.weights).map(|(y, w)| (y.to_f64() * w).abs()).sum();
         let mut best = Agreement { want: f64::NAN, got, error: f64::INFINITY };
-        for h in [T::EPSILON.powf(0.2), T::EPSILON.cbrt()] {
+        for h in steps::<T>() {
             let want = self.slope(session, v, h)?;
             // Below this the difference is rounding, and agreement with it says nothing.
             let noise = ROUNDINGS * T::EPSILON * values / h;
@@ -114,15 +114,55 @@ impl<T: Scalar> Claim<'_, '_, T> {
         Ok(best)
     }
 
-    /// d⟨weights, y(x + t·v)⟩/dt at 0 from central differences at h and h/2, extrapolated.
+    /// d⟨weights, y(x + t·v)⟩/dt at 0.
     fn slope(&self, session: &mut Session<T>, v: &Direction, h: f64) -> Result<f64> {
-        let mut difference = |h: f64| -> Result<f64> {
+        let slopes = self.slopes(session, v, h)?;
+        Ok(slopes.iter().zip(&self.weights).map(|(slope, w)| slope * w).sum())
+    }
+
+    /// The element of the tangent `dy` along `v` that agrees least with the difference, at the step
+    /// where it agrees best. Errors are relative to the largest element.
+    pub(super) fn tangent(
+        &self,
+        session: &mut Session<T>,
+        v: &Direction,
+        dy: &Tensor<T>,
+        tolerance: f64,
+    ) -> Result<(usize, Agreement)> {
+        let value = self.value.as_ref().map_or(0.0, largest);
+        let mut best = (0, Agreement { want: 0.0, got: 0.0, error: f64::INFINITY });
+        for h in steps::<T>() {
+            let slopes = self.slopes(session, v, h)?;
+            let noise = ROUNDINGS * T::EPSILON * value / h;
+            let scale = slopes.iter().fold(largest(dy), |m, slope| m.max(slope.abs()));
+            let scale = scale.max(noise / tolerance);
+            let mut worst = (0, Agreement { want: 0.0, got: 0.0, error: 0.0 });
+            for (k, (&want, got)) in slopes.iter().zip(dy.as_slice()).enumerate() {
+                let got = got.to_f64();
+                let error = relative(want - got, scale);
+                if error > worst.1.error {
+                    worst = (k, Agreement { want, got, error });
+                }
+            }
+            if worst.1.error < best.1.error {
+                best = worst;
+            }
+            if best.1.error <= 0.1 * tolerance {
+                break;
+            }
+        }
+        Ok(best)
+    }
+
+    /// dy(x + t·v)/dt at 0 from central differences at h and h/2, extrapolated.
+    fn slopes(&self, session: &mut Session<T>, v: &Direction, h: f64) -> Result<Vec<f64>> {
+        let mut difference = |h: f64| -> Result<Vec<f64>> {
             let (up, down) = (self.value_at(session, v, h)?, self.value_at(session, v, -h)?);
-            let steps = up.as_slice().iter().zip(down.as_slice()).zip(&self.weights);
-            Ok(steps.map(|((a, b), w)| w * (a.to_f64() - b.to_f64())).sum::<f64>() / (2.0 * h))
+            let steps = up.as_slice().iter().zip(down.as_slice());
+            Ok(steps.map(|(a, b)| (a.to_f64() - b.to_f64()) / (2.0 * h)).collect())
         };
         let (far, near) = (difference(h)?, difference(h / 2.0)?);
-        Ok((4.0 * near - far) / 3.0)
+        Ok(far.iter().zip(near).map(|(far, near)| (4.0 * near - far) / 3.0).collect())
     }
 
     fn value_at(&self, session: &mut Session<T>, v: &Direction, h: f64) -> Result<Tensor<T>> {
@@ -173,8 +213,26 @@ impl<T: Scalar> Claim<'_, '_, T> {
     }
 }
 
+/// The steps: the second is for where the first crosses a kink.
+fn steps<T: Scalar>() -> [f64; 2] {
+    [T::EPSILON.powf(0.2), T::EPSILON.cbrt()]
+}
+
 /// The scale of the steps: the largest element, or 1.
-fn size<T: Scalar>(x: &Tensor<T>) -> f64 {
-    let largest = x.as_slice().iter().fold(0.0, |m: f64, x| m.max(x.to_f64().abs()));
+pub(super) fn size<T: Scalar>(x: &Tensor<T>) -> f64 {
+    let largest = largest(x);
     if largest > 0.0 && largest.is_finite() { largest } else { 1.0 }
+}
+
+pub(super) fn largest<T: Scalar>(x: &Tensor<T>) -> f64 {
+    x.as_slice().iter().fold(0.0, |m: f64, x| m.max(x.to_f64().abs()))
+}
+
+/// A gap between numbers of this scale; +∞ for NaN.
+pub(super) fn relative(gap: f64, scale: f64) -> f64 {
+    match gap.abs() / scale {
+        _ if gap == 0.0 => 0.0,
+        error if error.is_nan() => f64::INFINITY,
+        error => error,
+    }
 }

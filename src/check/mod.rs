@@ -2,6 +2,7 @@
 //! ops against what they claim of shapes and batches. Knows no single op.
 
 mod difference;
+mod forward;
 mod record;
 mod rules;
 
@@ -30,7 +31,7 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Check {
-    /// 1 checks the gradient, 2 also the gradient of the gradient, 0 only plans and rules.
+    /// 1 checks first derivatives in both modes, 2 also second ones, 0 only plans and rules.
     pub order: u8,
     /// The largest relative error that passes; by default 10·√ε of the scalar type, which is
     /// 1.5e-7 for f64 and 3.5e-3 for f32. Errors of right derivatives in f64 are about 1e-11.
@@ -52,6 +53,8 @@ pub struct Report {
     pub first: f64,
     /// The largest relative error of a gradient's gradient; 0 if there is none.
     pub second: f64,
+    /// The largest relative difference between forward and reverse mode.
+    pub forward: f64,
     /// The names of the ops, adjoint ones among them, whose shape and batch rules were checked.
     pub ops: BTreeSet<String>,
     /// Whether the function can also be recorded with axis 0 of every input unknown; then its
@@ -61,10 +64,14 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { first, second, ops, .. } = self;
+        let Report { first, second, forward, ops, .. } = self;
         let ops: Vec<&str> = ops.iter().map(String::as_str).collect();
         let ops = ops.join(", ");
-        write!(f, "relative error {first:.1e}, of second order {second:.1e}; ops: {ops}")
+        write!(
+            f,
+            "relative error {first:.1e}, of second order {second:.1e}, of forward mode \
+             {forward:.1e}; ops: {ops}"
+        )
     }
 }
 
@@ -73,8 +80,10 @@ impl fmt::Display for Report {
 ///
 /// - *Gradient*: for a random cotangent c, the sweep's ∇⟨c, f⟩ is compared with central
 ///   differences of ⟨c, f(x)⟩ along a random direction of each input, and of all at once.
-/// - *Second order*: the same for the gradient of ⟨∇⟨c, f⟩, u⟩ in x and in c. The latter is the
-///   forward derivative of f along the random u.
+/// - *Second order*: the same for the gradient of ⟨∇⟨c, f⟩, u⟩ in x and in c.
+/// - *Forward mode*: the tangent of f along the random u is compared with central differences and
+///   with reverse mode, ⟨c, J·u⟩ = ⟨Jᵀ·c, u⟩; that of the gradient, H·u, with the gradient's
+///   gradient.
 /// - *Plans*: with all passes, with none, and with each one off they give the interpreter's bits.
 /// - *Rules*: every op that was recorded, adjoint ones too, is run on its own: on stale memory, on
 ///   the two halves of its rows as its batch rule says (sums may round otherwise), and with
@@ -207,12 +216,12 @@ impl Check {
         let point = recorded.point(inputs, self.seed)?;
         let values = recorded.plans_equal_interpreter(&point)?;
         let derivatives = self.derivatives(&recorded, &point, &values);
-        let (first, second) = derivatives.map_err(|e| self.blame(&recorded, &point, e))?;
+        let [first, second, forward] = derivatives.map_err(|e| self.blame(&recorded, &point, e))?;
         let mut ops = rules::check(&recorded, &point)?;
         let open = self.unknown_batch(&f, inputs, &point, &values)?;
         let unknown_batch = open.is_some();
         ops.extend(open.into_iter().flatten());
-        Ok(Report { first, second, ops, unknown_batch })
+        Ok(Report { first, second, forward, ops, unknown_batch })
     }
 
     /// As the function [`op`].
@@ -235,6 +244,7 @@ impl Check {
                 .map_err(|e| Error::new(e.kind(), e.message()).at(caller))?;
             worst.first = worst.first.max(report.first);
             worst.second = worst.second.max(report.second);
+            worst.forward = worst.forward.max(report.forward);
             worst.ops.append(&mut report.ops);
             worst.unknown_batch &= report.unknown_batch;
         }
@@ -245,20 +255,25 @@ impl Check {
         self.tolerance.unwrap_or(10.0 * T::EPSILON.sqrt())
     }
 
-    /// The worst errors of first and second order.
+    /// The worst errors of first and second order, and of forward mode.
     fn derivatives<T: Scalar>(
         &self,
         recorded: &Recorded<'_, T>,
         point: &[Tensor<T>],
         values: &[Tensor<T>],
-    ) -> Result<(f64, f64)> {
+    ) -> Result<[f64; 3]> {
         let session = &mut Session::new(recorded.tape)?;
-        let claims = recorded.claims(point, values)?;
-        let mut errors = [0.0; 2];
+        let tolerance = self.tolerance::<T>();
+        let values = recorded.sorted(values);
+        let claims = recorded.claims(point, &values);
+        let mut errors = [0.0; 3];
         for (claim, error) in claims.iter().zip(&mut errors).take(self.order.into()) {
-            *error = claim.check(session, self.tolerance::<T>(), self.seed)?;
+            *error = claim.check(session, tolerance, self.seed)?;
         }
-        Ok((errors[0], errors[1]))
+        if self.order > 0 {
+            errors[2] = forward::check(session, &claims[0], &values, tolerance)?;
+        }
+        Ok(errors)
     }
 
     /// The failure of the first op whose own derivative is wrong at the inputs that it had, if

@@ -1,7 +1,7 @@
-//! A function, its vector-Jacobian product and the gradient of that, on one tape, and their
-//! values at a point.
+//! A function, its derivatives in both modes to second order, on one tape, and their values at a
+//! point.
 
-use super::difference::Claim;
+use super::difference::{Claim, size};
 use super::place;
 use crate::Passes;
 use crate::Philox;
@@ -14,18 +14,33 @@ use crate::tape::{AsNode, Expr, Feed, Tape};
 use crate::tensor::Tensor;
 use rand::Rng;
 
-/// y = f(x), g = ∇ₓ⟨ct, y⟩, s = ⟨g, u⟩ and the gradients of s in x and ct.
+/// y = f(x), g = ∇ₓ⟨ct, y⟩, s = ⟨g, u⟩ and the gradients of s in x and ct; in forward mode the
+/// tangents of y and of g along u.
 pub(super) struct Recorded<'t, T: Scalar> {
     pub(super) tape: &'t Tape<T>,
     /// The placeholders: the x, ct, and a u for each x that has a gradient.
     pub(super) inputs: Vec<Expr<'t, T>>,
     pub(super) n_x: usize,
+    /// For each x the place of its u among the placeholders.
+    pub(super) directions: Vec<Option<usize>>,
     /// Nodes before the first adjoint one.
     pub(super) n_forward: usize,
-    y: Expr<'t, T>,
+    pub(super) y: Expr<'t, T>,
     first: Vec<Option<Expr<'t, T>>>,
     s: Option<Expr<'t, T>>,
     second: Vec<Option<Expr<'t, T>>>,
+    pub(super) tangent: Option<Expr<'t, T>>,
+    curvature: Vec<Option<Expr<'t, T>>>,
+}
+
+/// The fetched values, under the names of their expressions.
+pub(super) struct Values<T: Scalar> {
+    pub(super) y: Option<Tensor<T>>,
+    pub(super) first: Vec<Option<Tensor<T>>>,
+    pub(super) s: Option<Tensor<T>>,
+    pub(super) second: Vec<Option<Tensor<T>>>,
+    pub(super) tangent: Option<Tensor<T>>,
+    pub(super) curvature: Vec<Option<Tensor<T>>>,
 }
 
 impl<'t, T: Scalar> Recorded<'t, T> {
@@ -54,19 +69,46 @@ impl<'t, T: Scalar> Recorded<'t, T> {
         let first = tape.vjp(y, ct, &x)?;
         let mut inputs = x.clone();
         inputs.push(ct);
-        let mut s: Option<Expr<'t, T>> = None;
-        for (x, g) in x.iter().zip(&first).filter_map(|(x, g)| Some((x, (*g)?))) {
+        let mut directions = vec![None; x.len()];
+        let mut seeds = Vec::new();
+        for (i, x) in x.iter().enumerate().filter(|(i, _)| first[*i].is_some()) {
             let u = tape.placeholder("u", x.shape());
-            let term = (g * u).sum();
-            s = Some(s.map_or(term, |s| s + term));
+            directions[i] = Some(inputs.len());
             inputs.push(u);
+            seeds.push((x.node().id, u));
         }
-        let second = match s.filter(|_| order > 1) {
+        let slope = |(g, at): (&Option<Expr<'t, T>>, &Option<usize>)| Some((*g)? * inputs[(*at)?]);
+        let terms = first.iter().zip(&directions).filter_map(slope).map(Expr::sum);
+        let s = terms.reduce(|s, term| s + term).filter(|_| order > 1);
+        let second = match s {
             Some(s) => tape.vjp(s, tape.literal(1.0), &inputs[..=x.len()])?,
             None => vec![None; x.len() + 1],
         };
+        let ids = |exprs: &[Option<Expr<'t, T>>]| -> Vec<_> {
+            exprs.iter().flatten().map(|e| e.node().id).collect()
+        };
+        let tangent = match order {
+            0 => None,
+            _ => tape.tangents(&[y.node().id], &seeds)?[0],
+        };
+        let curvature = match order {
+            0 | 1 => vec![],
+            _ => tape.tangents(&ids(&first), &seeds)?,
+        };
         let n_x = x.len();
-        Ok(Recorded { tape, inputs, n_x, n_forward, y, first, s: s.filter(|_| order > 1), second })
+        Ok(Recorded {
+            tape,
+            inputs,
+            n_x,
+            directions,
+            n_forward,
+            y,
+            first,
+            s,
+            second,
+            tangent,
+            curvature,
+        })
     }
 
     /// What the value is made by: an op and the shapes of its inputs.
@@ -80,12 +122,15 @@ impl<'t, T: Scalar> Recorded<'t, T> {
     pub(super) fn point(&self, x: &[Tensor<T>], seed: u64) -> Result<Vec<Tensor<T>>> {
         let mut rng = Philox::new(seed, 0);
         let mut point = x.to_vec();
-        for e in &self.inputs[x.len()..] {
+        for (at, e) in self.inputs.iter().enumerate().skip(x.len()) {
+            // A direction is as large as what moves along it.
+            let of = self.directions.iter().position(|d| *d == Some(at));
+            let scale = of.map_or(1.0, |i| size(&x[i]));
             let shape = e.shape();
             if !shape.is_known() {
                 bail!(Check, "{}: expected a value of known shape, got {shape}", self.title());
             }
-            point.push(Tensor::from_fn(shape, |_| T::lit(signed(&mut rng)))?);
+            point.push(Tensor::from_fn(shape, |_| T::lit(scale * signed(&mut rng)))?);
         }
         Ok(point)
     }
@@ -94,11 +139,26 @@ impl<'t, T: Scalar> Recorded<'t, T> {
         self.inputs.iter().zip(point).map(|(e, value)| e.feed(value)).collect()
     }
 
-    /// y, the gradients that exist, s, and its gradients that exist.
+    /// Those that exist, in the order of the fields of [`Values`].
     fn fetches(&self) -> Vec<Expr<'t, T>> {
-        let first = self.first.iter().copied().flatten();
-        let second = self.second.iter().copied().flatten();
-        std::iter::once(self.y).chain(first).chain(self.s).chain(second).collect()
+        let first = self.first.iter().flatten().chain(&self.s);
+        let second = self.second.iter().flatten();
+        let forward = self.tangent.iter().chain(self.curvature.iter().flatten());
+        std::iter::once(&self.y).chain(first).chain(second).chain(forward).copied().collect()
+    }
+
+    /// The values of the fetches, sorted.
+    pub(super) fn sorted(&self, values: &[Tensor<T>]) -> Values<T> {
+        let mut values = values.iter().cloned();
+        let mut take = |exists: &Option<Expr<'t, T>>| exists.and_then(|_| values.next());
+        Values {
+            y: take(&Some(self.y)),
+            first: self.first.iter().map(&mut take).collect(),
+            s: take(&self.s),
+            second: self.second.iter().map(&mut take).collect(),
+            tangent: take(&self.tangent),
+            curvature: self.curvature.iter().map(&mut take).collect(),
+        }
     }
 
     pub(super) fn run(&self, passes: Passes, point: &[Tensor<T>]) -> Result<Vec<Tensor<T>>> {
@@ -138,21 +198,18 @@ impl<'t, T: Scalar> Recorded<'t, T> {
     pub(super) fn claims<'a>(
         &'a self,
         point: &'a [Tensor<T>],
-        values: &[Tensor<T>],
-    ) -> Result<Vec<Claim<'a, 't, T>>> {
-        let mut values = values.iter().cloned();
-        let mut take = |exists: &Option<Expr<'t, T>>| exists.and_then(|_| values.next());
-        let value = take(&Some(self.y));
-        let gradients = self.first.iter().map(&mut take).collect();
+        values: &Values<T>,
+    ) -> Vec<Claim<'a, 't, T>> {
         let weights = point[self.n_x].as_slice().iter().map(|w| w.to_f64()).collect();
+        let (value, gradients) = (values.y.clone(), values.first.clone());
         let mut claims =
             vec![Claim { of: self, order: 1, y: self.y, value, weights, gradients, point }];
         if let Some(s) = self.s {
-            let (value, weights) = (take(&self.s), vec![1.0]);
-            let gradients = self.second.iter().map(&mut take).collect();
+            let (value, gradients) = (values.s.clone(), values.second.clone());
+            let weights = vec![1.0];
             claims.push(Claim { of: self, order: 2, y: s, value, weights, gradients, point });
         }
-        Ok(claims)
+        claims
     }
 }
 

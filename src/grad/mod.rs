@@ -1,10 +1,15 @@
-//! DIFFERENTIATE: adjoint nodes on the same tape. Knows the order of the sweep, no single op.
+//! DIFFERENTIATE: adjoint and tangent nodes on the same tape. Here is the reverse sweep; it knows
+//! the order in which ops are asked, no single op.
+
+mod checkpoint;
+mod forward;
+mod second;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::scalar::{DType, Scalar};
 use crate::shape::Shape;
-use crate::tape::op::{Cotangents, Derivative, Labels, Target, Vjp};
-use crate::tape::{AsNode, Expr, Graph, NodeId, Tape};
+use crate::tape::op::{Cotangents, Derivative, Labels, Target, Vjp, list};
+use crate::tape::{AsNode, Expr, Graph, Node, NodeId, Tape};
 
 impl<T: Scalar> Tape<T> {
     /// The gradients of a scalar with respect to each target, as new nodes on this tape; they can
@@ -41,13 +46,26 @@ impl<T: Scalar> Tape<T> {
         advice: &str,
     ) -> Result<Vec<Expr<'_, T>>> {
         let swept = self.scalar_sweep(loss, targets)?;
-        let graph = self.snapshot();
-        let check = |(ct, target): (Option<Expr<'_, T>>, &N)| match ct {
-            Some(_) => Ok(()),
-            None => Err(why_unused(&graph, loss.node().id, self.resolve(target.node())?, advice)),
+        self.all_used("gradient", loss, targets, swept, advice)
+    }
+
+    /// The cotangents, or why one of them is missing.
+    fn all_used<'t, N: AsNode>(
+        &'t self,
+        method: &str,
+        y: Expr<'_, T>,
+        targets: &[N],
+        cts: Cotangents<'t, T>,
+        advice: &str,
+    ) -> Result<Vec<Expr<'t, T>>> {
+        let used = |(ct, target): (Option<Expr<'t, T>>, &N)| match ct {
+            Some(ct) => Ok(ct),
+            None => {
+                let target = self.resolve(target.node())?;
+                Err(why_unused(method, &self.snapshot(), y.node().id, target, advice))
+            }
         };
-        swept.iter().copied().zip(targets).try_for_each(check)?;
-        Ok(swept.into_iter().flatten().collect())
+        cts.into_iter().zip(targets).map(used).collect()
     }
 
     /// As [`Tape::gradient`], with zeros for targets that the loss does not depend on.
@@ -81,29 +99,52 @@ impl<T: Scalar> Tape<T> {
     ) -> Result<Vec<Option<Expr<'_, T>>>> {
         self.check()?;
         let y = self.resolve(y.node())?;
-        self.resolve(cotangent.node())?;
-        let graph = self.snapshot();
-        if !graph.node(y).shape.accepts(&cotangent.shape()) {
-            let (want, got) = (graph.node(y).shape, cotangent.shape());
-            return Err(Error::new(
-                ErrorKind::Shape,
-                format!("vjp: expected a cotangent of {want} for {}, got {got}", graph.describe(y)),
-            )
-            .at(graph.node(y).at));
-        }
+        let seed = self.seed("vjp", "cotangent", y, cotangent)?;
         let targets: Vec<NodeId> =
-            targets.iter().map(|t| self.resolve(t.node())).collect::<Result<_>>()?;
-        if let Some(&t) = targets.iter().find(|&&t| graph.node(t).dtype != DType::Float) {
-            let text = format!("gradient: expected floats to derive by, got {}", graph.describe(t));
-            return Err(Error::new(ErrorKind::Gradient, text).at(graph.node(t).at));
+            targets.iter().map(|&t| self.target("gradient", t)).collect::<Result<_>>()?;
+        self.sweep(y, seed, &targets, 0)
+    }
+
+    /// The node of something to derive by.
+    fn target(&self, method: &str, target: impl AsNode) -> Result<NodeId> {
+        let id = self.resolve(target.node())?;
+        let graph = self.snapshot();
+        if graph.node(id).dtype != DType::Float {
+            let text =
+                format!("{method}: expected floats to derive by, got {}", graph.describe(id));
+            return Err(Error::new(ErrorKind::Gradient, text).at(graph.node(id).at));
         }
-        let mut seed = self.expr(cotangent);
-        if !graph.node(y).shape.surely_eq(&seed.shape()) {
-            // Looked at again with the shapes that are fed.
-            let check = Target { of: "vjp", labels: Labels::Real };
-            seed = self.on_behalf_of(y, || self.apply(check, &[seed, Expr::of(self, y)]));
+        Ok(id)
+    }
+
+    /// What a sweep starts with at node `of`, looked at to have its shape.
+    fn seed<'t>(
+        &'t self,
+        method: &'static str,
+        what: &str,
+        of: NodeId,
+        seed: Expr<'_, T>,
+    ) -> Result<Expr<'t, T>> {
+        self.resolve(seed.node())?;
+        let (want, got) = (Expr::of(self, of).shape(), seed.shape());
+        if !want.accepts(&got) {
+            let graph = self.snapshot();
+            let of_what = graph.describe(of);
+            let text = format!("{method}: expected a {what} of {want} for {of_what}, got {got}");
+            return Err(Error::new(ErrorKind::Shape, text).at(graph.node(of).at));
         }
-        self.sweep(&graph, y, seed, &targets)
+        let seed = self.expr(seed);
+        if want.surely_eq(&got) {
+            return Ok(seed);
+        }
+        // Looked at again with the shapes that are fed.
+        let check = Target { of: method, labels: Labels::Real };
+        Ok(self.on_behalf_of(of, || self.apply(check, &[seed, Expr::of(self, of)])))
+    }
+
+    /// A copy of the node: nobody may hold the graph while nodes are added to it.
+    fn node_of(&self, id: NodeId) -> Node<T> {
+        self.snapshot().node(id).clone()
     }
 
     fn scalar_sweep<N: AsNode>(
@@ -127,23 +168,26 @@ impl<T: Scalar> Tape<T> {
         self.vjp(loss, seed, targets)
     }
 
-    /// One sweep from `y` down. Cotangents are added up here, in the order in which users of a
-    /// node come up; rules never add and never see an input that no target is behind.
+    /// One sweep from `y` down, through no node before `floor`. Cotangents are added up here, in
+    /// the order in which users of a node come up; rules never add and never see an input that no
+    /// target is behind.
     fn sweep<'t>(
         &'t self,
-        graph: &Graph<T>,
         y: NodeId,
         seed: Expr<'t, T>,
         targets: &[NodeId],
+        floor: NodeId,
     ) -> Result<Cotangents<'t, T>> {
-        let leads_to = leads_to_target(graph, y, targets);
+        let leads_to = leads_to_target(&self.snapshot(), y, targets);
         let mut cotangents: Cotangents<'t, T> = vec![None; y as usize + 1];
         cotangents[y as usize] = Some(seed);
-        for id in (0..=y).rev() {
-            let node = graph.node(id);
+        let first = targets.iter().copied().min().unwrap_or(y);
+        for id in (first.max(floor)..=y).rev() {
             let Some(ct) = cotangents[id as usize].filter(|_| leads_to[id as usize]) else {
                 continue;
             };
+            let node = self.node_of(id);
+            self.refuse_hidden(&node.op, targets)?;
             let op = node.op.primitive();
             let want: Vec<bool> = (0..node.inputs.len())
                 .map(|i| {
@@ -156,11 +200,8 @@ impl<T: Scalar> Tape<T> {
             let expr = |id: NodeId| Expr::of(self, id);
             let inputs: Vec<_> = node.inputs.iter().map(|&i| expr(i)).collect();
             let rule = || op.vjp(Vjp { x: &inputs, y: expr(id), ct, want: &want });
-            let cts = self.on_behalf_of(id, rule).map_err(|e| {
-                let shapes = crate::tape::op::list(&graph.input_shapes(node));
-                e.within(format_args!("gradient: {} of {shapes}", graph.describe(id))).at(node.at)
-            })?;
-            self.check_cotangents(graph, id, &cts)?;
+            let cts = self.on_behalf_of(id, rule).map_err(|e| self.of_node("gradient", id, e))?;
+            self.check_cotangents(id, &cts)?;
             for ((&input, ct), &want) in node.inputs.iter().zip(cts).zip(&want) {
                 if let Some(ct) = ct.filter(|_| want) {
                     let slot = &mut cotangents[input as usize];
@@ -178,13 +219,9 @@ impl<T: Scalar> Tape<T> {
 
     /// That a rule, perhaps a user's, gave one cotangent for each input, of its shape: a missing
     /// one would be a missing gradient, and one of another shape would broadcast into a wrong one.
-    fn check_cotangents(
-        &self,
-        graph: &Graph<T>,
-        id: NodeId,
-        cts: &[Option<Expr<'_, T>>],
-    ) -> Result<()> {
+    fn check_cotangents(&self, id: NodeId, cts: &[Option<Expr<'_, T>>]) -> Result<()> {
         self.check()?;
+        let graph = self.snapshot();
         let node = graph.node(id);
         let shapes = graph.input_shapes(node);
         let wrong = shapes
@@ -199,9 +236,16 @@ impl<T: Scalar> Tape<T> {
                 format!("a cotangent of {} for input {i}, got {got}", shapes[i])
             }
         };
-        let (op, of) = (graph.describe(id), crate::tape::op::list(&shapes));
-        let text = format!("gradient: {op} of {of}: expected {problem} from its rule");
-        Err(Error::new(ErrorKind::Gradient, text).at(node.at))
+        let text = format!("expected {problem} from its rule");
+        Err(self.of_node("gradient", id, Error::new(ErrorKind::Gradient, text)))
+    }
+
+    /// An error of the rule of node `id`.
+    fn of_node(&self, method: &str, id: NodeId, e: Error) -> Error {
+        let graph = self.snapshot();
+        let node = graph.node(id);
+        let shapes = list(&graph.input_shapes(node));
+        e.within(format_args!("{method}: {} of {shapes}", graph.describe(id))).at(node.at)
     }
 }
 
@@ -212,7 +256,8 @@ fn leads_to_target<T: Scalar>(graph: &Graph<T>, y: NodeId, targets: &[NodeId]) -
     for &t in targets.iter().filter(|&&t| t <= y) {
         leads[t as usize] = true;
     }
-    for id in 0..=y {
+    let first = targets.iter().copied().min().unwrap_or(y);
+    for id in first..=y {
         let node = graph.node(id);
         let op = node.op.primitive();
         let through = |(i, &input): (usize, &NodeId)| {
@@ -223,19 +268,33 @@ fn leads_to_target<T: Scalar>(graph: &Graph<T>, y: NodeId, targets: &[NodeId]) -
     leads
 }
 
-/// Why the gradient of `loss` with respect to `target` does not exist: no path at all, or a path
+/// Why the derivative of `loss` with respect to `target` does not exist: no path at all, or a path
 /// only through ops whose derivative is zero.
-fn why_unused<T: Scalar>(graph: &Graph<T>, loss: NodeId, target: NodeId, advice: &str) -> Error {
+fn why_unused<T: Scalar>(
+    method: &str,
+    graph: &Graph<T>,
+    loss: NodeId,
+    target: NodeId,
+    advice: &str,
+) -> Error {
+    // Not by way of a shape alone: that is no dependence.
+    let passes = |node: &Node<T>, i: usize| {
+        let op = node.op.primitive();
+        op.reads(i) || op.derivative(i) == Derivative::Smooth
+    };
     let mut reached = vec![false; loss as usize + 1];
     reached[loss as usize] = true;
     for id in (0..=loss).rev().filter(|&id| id > target) {
         if reached[id as usize] {
-            graph.node(id).inputs.iter().for_each(|&i| reached[i as usize] = true);
+            let node = graph.node(id);
+            for (i, &input) in node.inputs.iter().enumerate() {
+                reached[input as usize] |= passes(node, i);
+            }
         }
     }
     let (from, to) = (graph.node(target), graph.node(loss));
     let mut text = format!(
-        "gradient: {} {} does not depend on {} {}",
+        "{method}: {} {} does not depend on {} {}",
         graph.describe(loss),
         to.shape,
         graph.describe(target),
@@ -243,12 +302,14 @@ fn why_unused<T: Scalar>(graph: &Graph<T>, loss: NodeId, target: NodeId, advice:
     );
     let leads = leads_to_target(graph, loss, &[target]);
     let blocks = |&id: &NodeId| {
-        let inputs = &graph.node(id).inputs;
-        reached[id as usize] && !leads[id as usize] && inputs.iter().any(|&i| leads[i as usize])
+        let node = graph.node(id);
+        let from = |(i, &input): (usize, &NodeId)| leads[input as usize] && passes(node, i);
+        let led_to = node.inputs.iter().enumerate().any(from);
+        reached[id as usize] && !leads[id as usize] && led_to
     };
     let mut at = from.at;
     if let Some(block) = (0..=loss).find(blocks) {
-        let shapes = crate::tape::op::list(&graph.input_shapes(graph.node(block)));
+        let shapes = list(&graph.input_shapes(graph.node(block)));
         text += &format!(
             " but through {} of {shapes}, whose derivative is zero",
             graph.describe(block)

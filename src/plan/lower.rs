@@ -6,7 +6,7 @@ use super::simplify::simplify;
 use crate::error::{Error, ErrorKind, Result};
 use crate::scalar::Scalar;
 use crate::shape::Shape;
-use crate::tape::op::{Effect, Leaf, Op, ScalarOp, list};
+use crate::tape::op::{Effect, Leaf, Op, Primitive, ScalarOp, list};
 use crate::tape::{Graph, NodeId};
 
 /// What the fetches need of a node.
@@ -72,6 +72,23 @@ fn before_writes<T: Scalar>(program: &mut Program<T>, id: ValueId) -> ValueId {
     }
     let Value { shape, dtype, source, .. } = *program.value(id);
     program.add(Value { def: Def::Op(ScalarOp::Id.into()), inputs: vec![id], shape, dtype, source })
+}
+
+/// What a view is of: the memory of a view, so that there are no chains to follow and no way to
+/// read twice. What else it reads, it waits for; such a view is not looked through.
+fn seen<T: Scalar>(
+    program: &Program<T>,
+    op: &dyn Primitive<T>,
+    inputs: &[ValueId],
+) -> Vec<ValueId> {
+    let mut of = inputs[0];
+    while let Def::Alias = program.value(of).def
+        && let [inner] = program.value(of).inputs[..]
+    {
+        of = inner;
+    }
+    let waits = inputs.iter().enumerate().skip(1).filter(|(i, _)| op.reads(*i));
+    std::iter::once(of).chain(waits.map(|(_, &input)| input)).collect()
 }
 
 /// Two writers of one variable in one run have no order.
@@ -184,8 +201,7 @@ pub(super) fn lower<T: Scalar>(
                     .map(|i| of(&mut program, i))
                     .collect::<Result<Vec<_>>>()?;
                 let def = if op.is_view() { Def::Alias } else { Def::Op(node.op.clone()) };
-                // A view of a view is one of its memory: no chains to follow, no way to read twice.
-                let inputs = if op.is_view() { vec![program.root(inputs[0])] } else { inputs };
+                let inputs = if op.is_view() { seen(&program, op, &inputs) } else { inputs };
                 let value = Value { def, inputs, shape, dtype: node.dtype, source: id };
                 match passes.simplify {
                     true => simplify(&mut program, value)?,

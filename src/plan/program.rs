@@ -44,7 +44,7 @@ pub(super) enum Def<T: Scalar> {
     Literal(u64),
     /// Never computed: an op asks for its shape only.
     Shape,
-    /// The memory of the input under another shape.
+    /// The memory of the first input under another shape, once the other inputs are computed.
     Alias,
     Op(Op<T>),
 }

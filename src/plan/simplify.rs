@@ -32,6 +32,8 @@ fn same_as_input<T: Scalar>(program: &Program<T>, value: &Value<T>) -> Option<Va
         _ => false,
     };
     let i = match &value.def {
+        // It is there so that nothing before is found to be equal to what is made of it.
+        Def::Alias if value.inputs.len() > 1 => return None,
         // The same memory under the same shape; a broadcast or a sum over nothing.
         Def::Alias | Def::Op(Op::BroadcastLike(_) | Op::SumToLike(_)) => 0,
         Def::Op(Op::Scalar(op)) => match op {
@@ -75,8 +77,8 @@ fn read_before_broadcast<T: Scalar>(program: &Program<T>, value: &mut Value<T>) 
 
 /// Another shape of one number repeated is that number repeated.
 fn view_of_uniform<T: Scalar>(program: &mut Program<T>, value: &mut Value<T>) {
-    let Def::Alias = value.def else { return };
-    let wide = program.value(value.inputs[0]);
+    let (Def::Alias, [wide]) = (&value.def, &value.inputs[..]) else { return };
+    let wide = program.value(*wide);
     let Def::Op(op @ Op::BroadcastLike(_)) = &wide.def else { return };
     let (op, narrow) = (op.clone(), wide.inputs[0]);
     let from = program.value(narrow).shape;

@@ -230,9 +230,11 @@ impl<T: Scalar> Tape<T> {
         + Sync
         + 'static,
     ) -> Expr<'_, T> {
-        let rule = Pass::WithVjp(ById(Arc::new(VjpRule(Box::new(vjp)))));
+        let rule = VjpRule::new(vec![], move |at| {
+            Ok(vjp(at.x, at.y, at.ct).into_iter().map(Some).collect())
+        });
         let inputs: Vec<_> = std::iter::once(y.node()).chain(x.iter().map(|x| x.node())).collect();
-        self.record(rule.into(), &inputs)
+        self.record(Pass::WithVjp(rule).into(), &inputs)
     }
 
     /// Gives a variable a value when the result is fetched, after everything that a run reads: all

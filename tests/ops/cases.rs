@@ -434,6 +434,16 @@ fn shapes() -> Vec<Case> {
         open "triu batched" [r([2, 1, 2, 3])] |t, x| x[0].square().triu(-1);
         open "custom_gradient" [r([3])]
             |t, x| t.custom_gradient(&[x[0]], x[0].sin(), |x, _, ct| vec![ct * x[0].cos()]);
+        open "checkpoint" [r([3, 2]), r([2, 2]), r([2])] |t, x| {
+            let h = x[0].matmul(x[1]).tanh();
+            h * t.checkpoint(&[h, x[0]], |h| (h[0].matmul(x[1]) * h[1] + x[2]).exp()).sin()
+        };
+        open "checkpoint nested" [r([3]), r([])] |t, x| {
+            t.checkpoint(&[x[0], x[0]], |a| {
+                let inner = t.checkpoint(&[a[0].sin()], |b| (b[0] * x[1] + a[1]).exp());
+                inner.square() + a[0]
+            })
+        };
         open "stop_gradient" [r([3])] |t, x| x[0] * t.literal(2.0).stop_gradient();
     }
 }

@@ -14,6 +14,9 @@ use std::collections::BTreeSet;
 /// The largest relative error of a right derivative in f64, of first and second order.
 const TOLERANCE: f64 = 1e-8;
 
+/// The largest relative difference between forward and reverse mode in f64.
+const TOLERANCE_FORWARD: f64 = 1e-12;
+
 /// The most by which f32 may differ from f64, relative to the largest element.
 const TOLERANCE_F32: f64 = 2e-5;
 
@@ -34,6 +37,10 @@ fn check_case(case: &Case, seed: u64, ops: &mut BTreeSet<String>) -> Result<()> 
     let mut report = check.gradient(&case.wide, &inputs)?;
     if report.unknown_batch != case.open {
         let text = format!("expected an unknown batch to be {}", case.open);
+        return Err(Error::new(ErrorKind::Check, text));
+    }
+    if report.forward > TOLERANCE_FORWARD {
+        let text = format!("forward differs from reverse mode by {:.1e}", report.forward);
         return Err(Error::new(ErrorKind::Check, text));
     }
     ops.append(&mut report.ops);
@@ -62,7 +69,7 @@ fn every_op_on_every_case() {
     assert!(missing.is_empty(), "ops without a case: {missing:?}");
 }
 
-/// Every node, adjoint ones too, has the line of the user's file that it is recorded for.
+/// Every node, adjoint and tangent ones too, has the line of the user's file that it is recorded for.
 #[test]
 fn every_node_has_the_users_line() {
     let mut lost = BTreeSet::new();
@@ -70,7 +77,12 @@ fn every_node_has_the_users_line() {
         let tape = Tape::new();
         let x: Vec<_> = case.inputs.iter().map(|i| tape.placeholder("x", i.shape)).collect();
         let y = (case.wide)(&tape, &x);
-        tape.vjp(y, tape.placeholder("ct", y.shape()), &x).unwrap();
+        let cts = tape.vjp(y, tape.placeholder("ct", y.shape()), &x).unwrap();
+        if cts.iter().any(Option::is_some) {
+            let tangents: Vec<_> =
+                x.iter().map(|&x| (x, tape.placeholder("v", x.shape()))).collect();
+            tape.jvp(y, &tangents).unwrap();
+        }
         let foreign = |n: &NodeInfo| !n.at.file().starts_with("tests/ops");
         let name = |n: NodeInfo| format!("{}: {} at {}", case.name, n.name, n.at);
         lost.extend(tape.nodes().into_iter().filter(foreign).map(name));

@@ -47,6 +47,10 @@ impl<T: Scalar> Primitive<T> for BroadcastLike {
         i == 0
     }
 
+    fn is_linear_in(&self, i: usize) -> bool {
+        i == 0
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, .. } = at;
         Ok(vec![Some(ct.sum_to_like(x[0])), None])
@@ -89,6 +93,10 @@ impl<T: Scalar> Primitive<T> for SumToLike {
     }
 
     fn reads(&self, i: usize) -> bool {
+        i == 0
+    }
+
+    fn is_linear_in(&self, i: usize) -> bool {
         i == 0
     }
 

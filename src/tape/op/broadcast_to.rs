@@ -59,6 +59,10 @@ impl<T: Scalar> Primitive<T> for BroadcastTo {
         0
     }
 
+    fn is_linear_in(&self, _: usize) -> bool {
+        true
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, .. } = at;
         Ok(vec![Some(ct.sum_to_like(x[0]))])

@@ -1,7 +1,7 @@
 //! Tensors one after the other along an axis, and the part of one of them.
 
 use super::strided::{self, Layout};
-use super::{Arg, Cotangents, Out, Primitive, RowRule, Vjp, list};
+use super::{Arg, Cotangents, Jvp, Out, Primitive, RowRule, Vjp, list};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::scalar::{DType, Scalar};
 use crate::shape::{ANY, Shape};
@@ -95,6 +95,14 @@ impl<T: Scalar> Primitive<T> for Concat {
         Ok(parts.collect())
     }
 
+    /// Linear in all parts at once.
+    fn jvp<'t>(&self, at: Jvp<'_, 't, T>) -> Result<Option<Expr<'t, T>>> {
+        let Jvp { x, y, dx } = at;
+        let part = |(&x, dx): (&Expr<'t, T>, &Option<_>)| dx.unwrap_or_else(|| zeros_like(x));
+        let parts: Vec<_> = x.iter().zip(dx).map(part).collect();
+        Ok(Some(y.tape().apply(*self, &parts)))
+    }
+
     fn rows(&self, _: &[Shape], split: &[bool]) -> RowRule {
         match self.axis > 0 && split.iter().all(|&s| s) {
             true => RowRule::Split,
@@ -132,13 +140,16 @@ impl<T: Scalar> Primitive<T> for ConcatPart {
         i == 0
     }
 
+    fn is_linear_in(&self, _: usize) -> bool {
+        true
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, .. } = at;
-        let zeros = |x: Expr<'t, T>| ct.lit(0.0).broadcast_like(x);
         let parts: Vec<_> = x[1..]
             .iter()
             .enumerate()
-            .map(|(part, &x)| if part == self.part { ct } else { zeros(x) })
+            .map(|(part, &x)| if part == self.part { ct } else { zeros_like(x) })
             .collect();
         let whole = ct.tape().apply(Concat { axis: self.axis }, &parts);
         Ok(std::iter::once(Some(whole)).chain(x[1..].iter().map(|_| None)).collect())
@@ -150,6 +161,10 @@ impl<T: Scalar> Primitive<T> for ConcatPart {
             false => RowRule::Mixes,
         }
     }
+}
+
+fn zeros_like<T: Scalar>(x: Expr<'_, T>) -> Expr<'_, T> {
+    x.lit(0.0).broadcast_like(x)
 }
 
 /// An [`Expr`] or an [`IndexExpr`], for what is recorded alike for both.

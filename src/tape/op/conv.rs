@@ -192,6 +192,10 @@ impl<T: Scalar> Primitive<T> for Conv2d {
         self.0.ask(&x[0], &x[1], kernel::Conv::flops)
     }
 
+    fn is_linear_in(&self, _: usize) -> bool {
+        true
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, want, .. } = at;
         let transpose = ConvTranspose2d { conv: self.0, extra: [0, 0] };
@@ -277,6 +281,10 @@ impl<T: Scalar> Primitive<T> for ConvTranspose2d {
         i < 2
     }
 
+    fn is_linear_in(&self, _: usize) -> bool {
+        true
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, want, .. } = at;
         let dy = || ct.tape().apply(Conv2d(self.conv), &[ct, x[1]]);
@@ -335,6 +343,10 @@ impl<T: Scalar> Primitive<T> for ConvWeights {
 
     fn reads(&self, i: usize) -> bool {
         i < 2
+    }
+
+    fn is_linear_in(&self, _: usize) -> bool {
+        true
     }
 
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {

@@ -34,6 +34,10 @@ impl<T: Scalar> Primitive<T> for Cumsum {
         Ok(())
     }
 
+    fn is_linear_in(&self, _: usize) -> bool {
+        true
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, .. } = at;
         let how = Cumulate { reverse: !self.how.reverse, ..self.how };

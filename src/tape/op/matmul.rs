@@ -146,6 +146,10 @@ impl<T: Scalar> Primitive<T> for MatMul {
 
     runs_product!();
 
+    fn is_linear_in(&self, _: usize) -> bool {
+        true
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, want, .. } = at;
         let (a, b) = (x[0], x[1]);
@@ -205,6 +209,10 @@ impl<T: Scalar> Primitive<T> for FoldedMatMul {
     }
 
     runs_product!();
+
+    fn is_linear_in(&self, _: usize) -> bool {
+        true
+    }
 
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, want, .. } = at;

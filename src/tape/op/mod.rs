@@ -19,6 +19,7 @@ mod pad;
 mod pass;
 mod permute;
 mod pool;
+mod probe;
 mod prod;
 mod reduce;
 pub(crate) mod scalar;
@@ -64,6 +65,7 @@ pub use pad::Pad;
 pub use pass::{Pass, VjpRule};
 pub use permute::Permute;
 pub use pool::{Pool, Pooling};
+pub use probe::Probe;
 pub use prod::ProdGrad;
 pub use reduce::{Reduce, Reduction};
 pub use scalar::ScalarOp;
@@ -197,6 +199,23 @@ pub trait Primitive<T: Scalar>: fmt::Debug + Send + Sync {
         bail!(Gradient, "has no derivative (its `vjp` is not defined)")
     }
 
+    /// Whether the value is linear in input `i`, the others held fixed. Then forward mode records
+    /// the op itself on that input's tangent and asks no rule for it.
+    fn is_linear_in(&self, _i: usize) -> bool {
+        false
+    }
+
+    /// Records the tangent of the value, given those of the inputs it is not
+    /// [linear in](Primitive::is_linear_in); a rule adds up the parts of several inputs. `None`, the
+    /// default, says that there is no rule: then forward mode transposes [`Primitive::vjp`], which
+    /// is as exact.
+    ///
+    /// # Errors
+    /// None but the op's own.
+    fn jvp<'t>(&self, _: Jvp<'_, 't, T>) -> Result<Option<Expr<'t, T>>> {
+        Ok(None)
+    }
+
     /// The batch rule: what the value is when axis 0 of the inputs marked in `split` is cut into
     /// shards. The shapes are those of the whole inputs. Not asked when nothing is split.
     fn rows(&self, x: &[Shape], split: &[bool]) -> RowRule;
@@ -213,6 +232,18 @@ pub struct Vjp<'a, 't, T: Scalar> {
     pub ct: Expr<'t, T>,
     /// Which inputs' cotangents are wanted; there is at least one.
     pub want: &'a [bool],
+}
+
+/// What a [`Primitive::jvp`] is given: where on the tape it is, and the tangents that come in.
+#[derive(Clone, Copy, Debug)]
+pub struct Jvp<'a, 't, T: Scalar> {
+    /// The inputs.
+    pub x: &'a [Expr<'t, T>],
+    /// The value.
+    pub y: Expr<'t, T>,
+    /// The tangents of the inputs, one each, of the inputs' shapes; `None` is zero. There is at
+    /// least one.
+    pub dx: &'a [Option<Expr<'t, T>>],
 }
 
 /// The cotangents of an op's inputs, one each, of the inputs' shapes; `None` is zero.
@@ -493,6 +524,8 @@ ops! {
     SoftmaxResidual(SoftmaxResidual),
     /// The same value with another derivative.
     Pass(Pass<T>),
+    /// A cotangent that is nothing but differentiated by.
+    Probe(Probe),
     /// Writes to variables: assignments and optimizer updates.
     Effect(Effect<T>),
 }

@@ -2,7 +2,7 @@
 
 use super::slice::{Slice, Span};
 use super::strided::{self, Layout};
-use super::{Arg, Cotangents, Out, Primitive, RowRule, Vjp};
+use super::{Arg, Cotangents, Jvp, Out, Primitive, RowRule, Vjp};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::{ANY, Shape};
@@ -62,6 +62,11 @@ impl<T: Scalar> Primitive<T> for Pad {
         let inside = |&(before, after): &(usize, usize)| Span::inside(before, after);
         let spans = self.widths.iter().map(inside).collect();
         Ok(vec![Some(ct.tape().apply(Slice { spans }, &[ct]))])
+    }
+
+    /// The border does not change.
+    fn jvp<'t>(&self, at: Jvp<'_, 't, T>) -> Result<Option<Expr<'t, T>>> {
+        Ok(at.dx[0].map(|dx| dx.pad(&self.widths, 0.0)))
     }
 
     fn rows(&self, _: &[Shape], _: &[bool]) -> RowRule {

@@ -1,13 +1,14 @@
-//! Ops that pass their first input on and change only the derivative.
+//! Ops that pass their first input on and change only the derivative, or when it is computed.
 
 use super::view::copy;
-use super::{Arg, ById, Cotangents, Derivative, Out, Primitive, RowRule, Vjp};
+use super::{Arg, ById, Cotangents, Derivative, Jvp, Out, Primitive, RowRule, Vjp};
 use crate::error::{Result, bail};
 use crate::scalar::{DType, Scalar};
 use crate::shape::Shape;
-use crate::tape::Expr;
+use crate::tape::{Expr, NodeId};
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 /// The value of the first input under another derivative.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,13 +17,31 @@ pub enum Pass<T: Scalar> {
     StopGradient,
     /// `(y, x₁, …)`: the value y; cotangents go to the x by the user's rule instead.
     WithVjp(ById<VjpRule<T>>),
+    /// `(y, x₁, …)`: the value y, a function of the x; cotangents go to the x by a rule that
+    /// computes y again, so that nothing of the first computation is kept for it.
+    Checkpoint(ById<VjpRule<T>>),
+    /// `(x, after)`: the value x, but not before `after` is computed, and not the same as x: what
+    /// is made of it is made again.
+    Again,
 }
 
-type VjpFn<T> =
-    dyn for<'t> Fn(&[Expr<'t, T>], Expr<'t, T>, Expr<'t, T>) -> Vec<Expr<'t, T>> + Send + Sync;
+type VjpFn<T> = dyn for<'t> Fn(Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> + Send + Sync;
 
-/// A user's rule `(x, y, ct) → cotangents of the x`, written in ops.
-pub struct VjpRule<T: Scalar>(pub(crate) Box<VjpFn<T>>);
+/// A rule for the cotangents of the x, written in ops.
+pub struct VjpRule<T: Scalar> {
+    rule: Box<VjpFn<T>>,
+    /// The nodes that the rule records again: cotangents of theirs would not be whole.
+    pub(crate) hides: Vec<NodeId>,
+}
+
+impl<T: Scalar> VjpRule<T> {
+    pub(crate) fn new(
+        hides: Vec<NodeId>,
+        rule: impl for<'t> Fn(Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> + Send + Sync + 'static,
+    ) -> ById<Self> {
+        ById(Arc::new(VjpRule { rule: Box::new(rule), hides }))
+    }
+}
 
 impl<T: Scalar> fmt::Debug for VjpRule<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,9 +51,10 @@ impl<T: Scalar> fmt::Debug for VjpRule<T> {
 
 impl<T: Scalar> Hash for Pass<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
+        std::mem::discriminant(self).hash(state);
         match self {
-            Pass::StopGradient => {}
-            Pass::WithVjp(rule) => rule.hash(state),
+            Pass::StopGradient | Pass::Again => {}
+            Pass::WithVjp(rule) | Pass::Checkpoint(rule) => rule.hash(state),
         }
     }
 }
@@ -44,6 +64,8 @@ impl<T: Scalar> Primitive<T> for Pass<T> {
         match self {
             Pass::StopGradient => "stop_gradient",
             Pass::WithVjp(_) => "custom_gradient",
+            Pass::Checkpoint(_) => "checkpoint",
+            Pass::Again => "again",
         }
     }
 
@@ -60,13 +82,19 @@ impl<T: Scalar> Primitive<T> for Pass<T> {
         Ok(())
     }
 
+    fn flops(&self, _: &[Shape], _: &Shape) -> usize {
+        0
+    }
+
     fn reads(&self, i: usize) -> bool {
-        i == 0
+        i == 0 || *self == Pass::Again
     }
 
     fn derivative(&self, i: usize) -> Derivative {
-        match self {
-            Pass::WithVjp(_) if i > 0 => Derivative::Smooth,
+        match (self, i) {
+            (Pass::WithVjp(_), 1..) | (Pass::Checkpoint(_), _) | (Pass::Again, 0) => {
+                Derivative::Smooth
+            }
             _ => Derivative::Zero,
         }
     }
@@ -76,13 +104,22 @@ impl<T: Scalar> Primitive<T> for Pass<T> {
     }
 
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
-        let Vjp { x, y, ct, .. } = at;
-        let Pass::WithVjp(rule) = self else { return Ok(vec![None]) };
-        let cts = (rule.0.0)(&x[1..], y, ct);
-        if cts.len() != x.len() - 1 {
-            bail!(Gradient, "expected {} cotangents from its rule, got {}", x.len() - 1, cts.len());
+        let rule = match self {
+            Pass::StopGradient => return Ok(vec![None]),
+            Pass::Again => return Ok(vec![Some(at.ct), None]),
+            Pass::WithVjp(rule) | Pass::Checkpoint(rule) => rule,
+        };
+        let (x, want) = (&at.x[1..], &at.want[1..]);
+        let cts = (rule.0.rule)(Vjp { x, want, ..at })?;
+        if cts.len() != x.len() {
+            bail!(Gradient, "expected {} cotangents from its rule, got {}", x.len(), cts.len());
         }
-        Ok(std::iter::once(None).chain(cts.into_iter().map(Some)).collect())
+        Ok(std::iter::once(None).chain(cts).collect())
+    }
+
+    /// The tangent of the value passes as it does, where the value's derivative is not another.
+    fn jvp<'t>(&self, at: Jvp<'_, 't, T>) -> Result<Option<Expr<'t, T>>> {
+        Ok(at.dx[0])
     }
 
     fn rows(&self, _: &[Shape], split: &[bool]) -> RowRule {

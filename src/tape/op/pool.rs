@@ -195,6 +195,10 @@ impl<T: Scalar> Primitive<T> for Pooling {
         }
     }
 
+    fn is_linear_in(&self, _: usize) -> bool {
+        !matches!(self, Pooling::Max(_))
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, .. } = at;
         let tape = ct.tape();

@@ -41,6 +41,10 @@ impl<T: Scalar> Primitive<T> for ProdGrad {
         Ok(())
     }
 
+    fn is_linear_in(&self, i: usize) -> bool {
+        i > 0
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, want, .. } = at;
         let cotangent = |k: usize| {

@@ -54,6 +54,10 @@ impl<T: Scalar> Primitive<T> for Reduce {
         }
     }
 
+    fn is_linear_in(&self, _: usize) -> bool {
+        self.kind == Reduction::Sum
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, y, ct, .. } = at;
         let x = x[0];

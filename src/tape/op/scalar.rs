@@ -2,7 +2,7 @@
 //! arguments recorded as ops, and where to draw samples. The rest of the file reads the table.
 
 use super::broadcast::broadcast_strides;
-use super::{Arg, Cotangents, Derivative, Out, Primitive, RowRule, Vjp};
+use super::{Arg, Cotangents, Derivative, Jvp, Out, Primitive, RowRule, Vjp};
 use crate::error::{Result, bail};
 use crate::kernel::cpu::Level;
 use crate::kernel::map::{Function, Loop, each_beyond, each1, each2, each3};
@@ -464,6 +464,16 @@ impl<T: Scalar> Primitive<T> for ScalarOp {
         let Vjp { x, y, ct, want } = at;
         let wide = self.cotangents(x, y, ct, want);
         Ok(wide.into_iter().zip(x).map(|(ct, &x)| Some(ct?.sum_to_like(x))).collect())
+    }
+
+    /// Each Jacobian is diagonal, so the rule of its cotangent is that of its tangent.
+    fn jvp<'t>(&self, at: Jvp<'_, 't, T>) -> Result<Option<Expr<'t, T>>> {
+        let Jvp { x, y, dx } = at;
+        let parts = dx.iter().enumerate().filter_map(|(i, dx)| {
+            let want: Vec<bool> = (0..x.len()).map(|k| k == i).collect();
+            self.cotangents(x, y, (*dx)?, &want)[i]
+        });
+        Ok(parts.reduce(|sum, part| sum + part).map(|narrow| narrow.broadcast_like(y)))
     }
 
     fn rows(&self, x: &[Shape], split: &[bool]) -> RowRule {

@@ -233,6 +233,10 @@ impl<T: Scalar> Primitive<T> for Slice {
         0
     }
 
+    fn is_linear_in(&self, _: usize) -> bool {
+        true
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, .. } = at;
         Ok(vec![Some(ct.tape().apply(Unslice { spans: self.spans.clone() }, &[ct, x[0]]))])
@@ -269,6 +273,10 @@ impl<T: Scalar> Primitive<T> for Unslice {
 
     fn reads(&self, i: usize) -> bool {
         i == 0
+    }
+
+    fn is_linear_in(&self, _: usize) -> bool {
+        true
     }
 
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {

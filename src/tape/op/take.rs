@@ -98,6 +98,10 @@ impl<T: Scalar> Primitive<T> for Take {
         if i == 0 { Derivative::Smooth } else { Derivative::Zero }
     }
 
+    fn is_linear_in(&self, _: usize) -> bool {
+        true
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, .. } = at;
         Ok(vec![Some(ct.tape().apply(TakeAdd(*self), &[ct, x[1], x[0]])), None])
@@ -159,6 +163,10 @@ impl<T: Scalar> Primitive<T> for TakeAdd {
 
     fn derivative(&self, i: usize) -> Derivative {
         if i == 0 { Derivative::Smooth } else { Derivative::Zero }
+    }
+
+    fn is_linear_in(&self, _: usize) -> bool {
+        true
     }
 
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {

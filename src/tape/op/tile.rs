@@ -77,6 +77,10 @@ impl<T: Scalar> Primitive<T> for Tile {
         0
     }
 
+    fn is_linear_in(&self, _: usize) -> bool {
+        true
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, .. } = at;
         Ok(vec![Some(ct.tape().apply(Untile { repeats: self.repeats.clone() }, &[ct, x[0]]))])
@@ -114,6 +118,10 @@ impl<T: Scalar> Primitive<T> for Untile {
 
     fn reads(&self, i: usize) -> bool {
         i == 0
+    }
+
+    fn is_linear_in(&self, _: usize) -> bool {
+        true
     }
 
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {

@@ -46,6 +46,10 @@ impl<T: Scalar> Primitive<T> for Triangle {
         0
     }
 
+    fn is_linear_in(&self, _: usize) -> bool {
+        true
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { ct, .. } = at;
         Ok(vec![Some(ct.tape().apply(*self, &[ct]))])

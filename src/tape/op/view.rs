@@ -89,6 +89,10 @@ impl<T: Scalar> Primitive<T> for View {
         i == 0
     }
 
+    fn is_linear_in(&self, i: usize) -> bool {
+        i == 0
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, .. } = at;
         let back = match *self {

@@ -58,6 +58,10 @@ impl<T: Scalar> Primitive<T> for Diagonal {
         y.len()
     }
 
+    fn is_linear_in(&self, _: usize) -> bool {
+        true
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, .. } = at;
         Ok(vec![Some(ct.tape().apply(DiagonalMatrix, &[ct, x[0]]))])
@@ -100,6 +104,10 @@ impl<T: Scalar> Primitive<T> for DiagonalMatrix {
 
     fn reads(&self, i: usize) -> bool {
         i == 0
+    }
+
+    fn is_linear_in(&self, _: usize) -> bool {
+        true
     }
 
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {

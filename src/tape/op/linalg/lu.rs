@@ -122,6 +122,10 @@ impl<T: Scalar> Primitive<T> for FactorSolve {
         if i == 1 { Derivative::Zero } else { Derivative::Smooth }
     }
 
+    fn is_linear_in(&self, i: usize) -> bool {
+        i == 2
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, y, ct, want } = at;
         let adjoint = FactorSolve { transposed: !self.transposed, ..*self };

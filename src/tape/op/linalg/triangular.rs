@@ -57,6 +57,10 @@ impl<T: Scalar> Primitive<T> for TriangularSolve {
         square(&x[0]).map_or(0, |n| y.len() * n)
     }
 
+    fn is_linear_in(&self, i: usize) -> bool {
+        i == 1
+    }
+
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, y, ct, want } = at;
         let solved = ct.tape().apply(Self { transposed: !self.transposed, ..*self }, &[x[0], ct]);
