@@ -20,6 +20,7 @@ mod pass;
 mod permute;
 mod pool;
 mod prod;
+mod recurrent;
 mod reduce;
 pub(crate) mod scalar;
 #[cfg(test)]
@@ -65,6 +66,7 @@ pub use pass::{Pass, VjpRule};
 pub use permute::Permute;
 pub use pool::{Pool, Pooling};
 pub use prod::ProdGrad;
+pub use recurrent::{Cell, Read, Recurrence, Recurrent, RecurrentGradient, RecurrentStates, Steps};
 pub use reduce::{Reduce, Reduction};
 pub use scalar::ScalarOp;
 pub(crate) use scalar::list;
@@ -439,6 +441,12 @@ ops! {
     ConvWeights(ConvWeights),
     /// The largest numbers and means of windows, and their adjoints.
     Pooling(Pooling),
+    /// Recurrent cells over all steps of sequences.
+    Recurrent(Recurrent),
+    /// Their states.
+    RecurrentStates(RecurrentStates),
+    /// The adjoint of those in what enters each step.
+    RecurrentGradient(RecurrentGradient),
     /// The axes in another order.
     Permute(Permute),
     /// A part along each axis.
