@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn every_level_computes_the_same_bits() {
         let x: Vec<f64> = (0..64).map(|i| (i as f64).sqrt()).collect();
-        let want = (0..8).map(|l| x[l..].iter().step_by(8).fold(0.0, |s, x| s + x * x)).sum();
+        let want: f64 = (0..8).map(|l| x[l..].iter().step_by(8).fold(0.0, |s, x| s + x * x)).sum();
         let mut levels = vec![];
         Cpu::for_each(|cpu| {
             assert_eq!(Cpu::get(), cpu);
