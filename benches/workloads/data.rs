@@ -6,6 +6,7 @@ use gradtape::{Index, Result, Shape, Tensor};
 /// Streams of the generator: 100 + p are the initial values of parameter p, 200 + p directions.
 pub const INPUTS: u64 = 1;
 pub const TARGETS: u64 = 2;
+pub const TOKENS: u64 = 3;
 pub const WEIGHTS: u64 = 100;
 pub const DIRECTIONS: u64 = 200;
 
@@ -64,4 +65,20 @@ pub fn linear_targets(rows: usize, features: usize) -> Tensor<f32> {
         (sum * 2f64.powi(-23) + 0.1 * f64::from(real(TARGETS, row))) as f32
     };
     Tensor::vector((0..rows).map(target).collect())
+}
+
+/// Eight batches of tokens and targets, both `[rows, time]`: a target is the sum of its token and
+/// the one before it.
+pub fn tokens(rows: usize, time: usize, n_tokens: usize) -> Result<Vec<[Tensor<Index>; 2]>> {
+    let token = |row: usize, at: usize| integer(TOKENS, row * time + at) >> 18;
+    let batch = |b: usize| {
+        let token = |at: &[usize], back: usize| match at[1].checked_sub(back) {
+            Some(time) => token(b * rows + at[0], time),
+            None => 0,
+        };
+        let target = |at: &[usize]| (token(at, 0) + token(at, 1)) % n_tokens as i64;
+        let x = Tensor::from_fn([rows, time], |at| token(at, 0) as Index)?;
+        Ok([x, Tensor::from_fn([rows, time], |at| target(at) as Index)?])
+    };
+    (0..8).map(batch).collect()
 }

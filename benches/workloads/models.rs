@@ -1,11 +1,12 @@
 //! The workloads: what is recorded, what is fed, what a step fetches.
 
+use crate::attention;
 use crate::data::{self, DIRECTIONS, INPUTS, TARGETS};
 use crate::images;
 use gradtape::optim::{Adam, Sgd};
 use gradtape::{ANY, Expr, Feed, Fetch, Index, Placeholder, Result, Tape, Tensor};
 
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 12] = [
     "linreg_gd",
     "logreg_mnist",
     "mlp_mnist",
@@ -17,6 +18,7 @@ pub const NAMES: [&str; 11] = [
     "scalar_graph",
     "lenet",
     "cnn_cifar",
+    "attention",
 ];
 
 /// A tape with what a step fetches and feeds. Handles carry no lifetime, so it owns all it needs.
@@ -70,6 +72,7 @@ impl Workload {
             "scalar_graph" => scalar_graph()?,
             "lenet" => images::lenet()?,
             "cnn_cifar" => images::cifar()?,
+            "attention" => attention::workload()?,
             _ => return Ok(None),
         }))
     }
