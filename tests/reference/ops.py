@@ -479,3 +479,10 @@ record("self_attention", [r(2, 3, 12)], lambda a: attention(*a.chunk(3, -1), 2))
 record("self_attention of many", [r(17, 2, 3)], lambda a: attention(*a.chunk(3, -1), 1))
 record("self_attention causal and masked", [joint],
        lambda a: attention(*a.chunk(3, -1), 1, a[..., 2] > -1.0, causal=True))
+
+
+def gelu_tanh_slope(a):
+    return torch.autograd.grad(F.gelu(a, approximate="tanh").sum(), a, create_graph=True)[0]
+
+
+record("gelu_tanh_slope", [r(2, 3, low=-3, high=3)], gelu_tanh_slope)

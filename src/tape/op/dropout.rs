@@ -114,7 +114,8 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// the same number: 2²³ for f32, 2⁵² for f64.
     #[track_caller]
     pub fn dropout(self, p: f64, seed: u64, step: impl Operand<'t, T>) -> Expr<'t, T> {
-        let step = step.on(self.tape());
+        // Not a variable to be trained.
+        let step = step.on(self.tape()).stop_gradient();
         if !(0.0..1.0).contains(&p) {
             let text = format!("expected a probability from 0 to below 1, got {p}");
             return self.refuse("dropout", Error::new(ErrorKind::Argument, text));
