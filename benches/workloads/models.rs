@@ -105,7 +105,7 @@ fn dot(a: &Tensor<f32>, b: &Tensor<f32>) -> f64 {
 
 /// The parameters of a workload in the order of their numbers.
 pub struct Parameters<'t> {
-    tape: &'t Tape<f32>,
+    pub tape: &'t Tape<f32>,
     pub all: Vec<Expr<'t, f32>>,
 }
 
