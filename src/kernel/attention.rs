@@ -87,7 +87,7 @@ impl Attention {
                     let block = Block { head, sample, lanes, queries, keys };
                     self.probabilities(x, &block, &mut s);
                     let p = block.scores(s.p);
-                    let v = self.whole(x.v, (self.keys, self.width), &block);
+                    let v = self.seen(x.v, self.width, &block);
                     let at = (i * self.width * self.queries + block.queries.start) * self.batch;
                     let y =
                         self.place(&mut y[at + sample..], self.queries, block.rows(), self.width);
@@ -135,17 +135,17 @@ impl Attention {
                     let first = |n: usize| head * n * self.batch + sample;
                     let at = first(self.depth * self.queries) + block.queries.start * self.batch;
                     let to = self.place(&mut dq[at..], self.queries, rows, self.depth);
-                    let k = self.whole(x.k, (self.keys, self.depth), &block);
+                    let k = self.seen(x.k, self.depth, &block);
                     product(lanes, block.scores(s.dp), k, to, false, s.gemm);
 
                     let to = &mut dk[first(self.depth * self.keys)..];
                     let to = self.place(to, self.keys, keys, self.depth);
-                    let q = packed(s.queries, (rows, self.depth), lanes);
+                    let q = self.queries(x.q, self.depth, &block);
                     product(lanes, block.scores(s.dp).t(), q, to, n > 0, s.gemm);
 
                     let to = &mut dv[first(self.width * self.keys)..];
                     let to = self.place(to, self.keys, keys, self.width);
-                    let d = packed(s.ct, (rows, self.width), lanes);
+                    let d = self.queries(ct, self.width, &block);
                     product(lanes, block.scores(s.p).t(), d, to, n > 0, s.gemm);
                 }
             }
@@ -259,16 +259,18 @@ impl Attention {
         }
     }
 
-    /// The rows of a block's head that its queries may see, where they are.
-    fn whole<'a, T>(
-        &self,
-        x: &'a [T],
-        (rows, cols): (usize, usize),
-        block: &Block,
-    ) -> MatRef<'a, T> {
-        let at = block.head * cols * rows * self.batch + block.sample;
+    /// The keys or values that a block's queries may see, where they are.
+    fn seen<'a, T>(&self, x: &'a [T], cols: usize, block: &Block) -> MatRef<'a, T> {
+        let at = block.head * cols * self.keys * self.batch + block.sample;
         let x = x.get(at..).unwrap_or_default();
-        MatRef::strided(x, (block.keys, cols), (self.batch, rows * self.batch))
+        MatRef::strided(x, (block.keys, cols), (self.batch, self.keys * self.batch))
+    }
+
+    /// The queries of a block, or the cotangents of their values, where they are.
+    fn queries<'a, T>(&self, x: &'a [T], cols: usize, block: &Block) -> MatRef<'a, T> {
+        let first = block.head * cols * self.queries + block.queries.start;
+        let x = x.get(first * self.batch + block.sample..).unwrap_or_default();
+        MatRef::strided(x, (block.rows(), cols), (self.batch, self.queries * self.batch))
     }
 
     /// Rows of a head, from the first element on; a column has `n_rows` in all.
@@ -376,7 +378,8 @@ multiversion! {
         for (key, p) in p.chunks_exact_mut(n.max(1)).enumerate() {
             let (unseen, p) = p.split_at_mut(unseen(key));
             unseen.fill(T::zero());
-            for ((p, &top), sum) in p.iter_mut().zip(&top[unseen.len()..]).zip(&mut sum[unseen.len()..]) {
+            let (top, sum) = (&top[unseen.len()..], &mut sum[unseen.len()..]);
+            for ((p, &top), sum) in p.iter_mut().zip(top).zip(sum) {
                 *p = L::exp(*p - top);
                 *sum += *p;
             }
@@ -468,7 +471,7 @@ mod tests {
             let (q, k, v) = (wave(n_q, 0.7), wave(n_k, 1.3), wave(n_v, 0.9));
             let ct = wave(n(a.queries, a.width), 1.7);
             // The first sample sees nothing.
-            let see = |i: usize| f64::from(u8::from(i % a.batch > 0 && i % 3 != 1));
+            let see = |i: usize| f64::from(u8::from(!i.is_multiple_of(a.batch) && i % 3 != 1));
             let mask: Vec<f64> = (0..a.batch * a.keys).map(see).collect();
             let mask = masked.then_some(&mask[..]);
             let x = Inputs { q: &q, k: &k, v: &v, mask };

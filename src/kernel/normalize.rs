@@ -6,7 +6,7 @@ use crate::Scalar;
 use std::ops::Range;
 
 /// Rows that are normalized side by side, and the length of the pieces of a contiguous row.
-const LANES: usize = 64;
+const LANES: usize = 256;
 /// Pieces that are added up one after another; then their sum is.
 const PIECES: usize = 32;
 
@@ -77,39 +77,34 @@ impl Block {
         }
     }
 
-    /// The sum over each row of a term of elements `a` and `b`, and of the row.
+    /// Sums over each row: `add` adds the terms of a piece. The same number for all of a row.
     #[inline(always)]
-    fn sum<T: Scalar>(
+    fn sums<T: Scalar, const N: usize>(
         &self,
-        [a, b]: [&[T]; 2],
-        of_row: &[[T; LANES]; 2],
-        term: impl Fn(T, T, T, T) -> T,
-    ) -> [T; LANES] {
-        let mut total = [T::zero(); LANES];
+        mut add: impl FnMut(Range<usize>, &mut [[T; LANES]; N]),
+    ) -> [[T; LANES]; N] {
+        let mut total = [[T::zero(); LANES]; N];
         let mut from = self.start;
         while from < self.end {
             let to = self.end.min(from + PIECES * self.step);
-            let mut part = [T::zero(); LANES];
-            for at in (from..to).step_by(self.step) {
-                let (a, b) = (&a[self.piece(at)], &b[self.piece(at)]);
-                for (((part, &a), &b), (&m, &r)) in
-                    part.iter_mut().zip(a).zip(b).zip(of_row[0].iter().zip(&of_row[1]))
-                {
-                    *part += term(a, b, m, r);
-                }
+            let mut part = [[T::zero(); LANES]; N];
+            (from..to).step_by(self.step).for_each(|at| add(self.piece(at), &mut part));
+            for (total, part) in total.as_flattened_mut().iter_mut().zip(part.as_flattened()) {
+                *total += *part;
             }
-            total.iter_mut().zip(part).for_each(|(total, part)| *total += part);
             from = to;
         }
         if self.is_row {
-            let mut width = LANES / 2;
-            while width > 0 {
-                for i in 0..width {
-                    total[i] += total[i + width];
+            for total in &mut total {
+                let mut width = LANES / 2;
+                while width > 0 {
+                    for i in 0..width {
+                        total[i] += total[i + width];
+                    }
+                    width /= 2;
                 }
-                width /= 2;
+                *total = [total[0]; LANES];
             }
-            total = [total[0]; LANES];
         }
         total
     }
@@ -118,13 +113,18 @@ impl Block {
     #[inline(always)]
     fn moments<T: Scalar>(&self, of: &Normalize, x: &[T]) -> [[T; LANES]; 2] {
         let n = T::lit(of.n as f64);
-        let zero = [T::zero(); LANES];
-        let mut mean = zero;
+        let mut mean = [T::zero(); LANES];
         if of.center {
-            mean = self.sum([x, x], &[zero, zero], |x, _, _, _| x);
+            [mean] = self.sums(|piece, [sum]| {
+                sum.iter_mut().zip(&x[piece]).for_each(|(sum, &x)| *sum += x);
+            });
             mean.iter_mut().for_each(|m| *m /= n);
         }
-        let mut scale = self.sum([x, x], &[mean, zero], |x, _, m, _| (x - m) * (x - m));
+        let [mut scale]: [[T; LANES]; 1] = self.sums(|piece, [sum]| {
+            for ((sum, &x), &m) in sum.iter_mut().zip(&x[piece]).zip(&mean) {
+                *sum += (x - m) * (x - m);
+            }
+        });
         scale.iter_mut().for_each(|s| *s = T::one() / (*s / n + T::lit(of.eps)).sqrt());
         [mean, scale]
     }
@@ -146,15 +146,18 @@ multiversion! {
     fn slope_of<T: Scalar>(of: &Normalize, block: &Block, x: &[T], ct: &[T], dx: &mut [T]) {
         let n = T::lit(of.n as f64);
         let [mean, scale] = block.moments(of, x);
-        let moments = [mean, scale];
-        let mut a = [T::zero(); LANES];
-        if of.center {
-            a = block.sum([ct, ct], &moments, |ct, _, _, _| ct);
-            a.iter_mut().for_each(|a| *a /= n);
-        }
-        // Σ ct·y / n, once more times the scale, because y is one.
-        let mut b = block.sum([x, ct], &moments, |x, ct, m, s| (x - m) * s * ct);
-        b.iter_mut().zip(&scale).for_each(|(b, &s)| *b = *b / n * s);
+        let [mut a, mut b] = block.sums(|piece, [a, b]| {
+            let (x, ct) = (&x[piece.clone()], &ct[piece]);
+            for ((a, b), ((&x, &ct), &m)) in
+                a.iter_mut().zip(b).zip(x.iter().zip(ct).zip(&mean))
+            {
+                *a += ct;
+                *b += ct * (x - m);
+            }
+        });
+        // y is (x − mean)·scale, and stands in the formula twice.
+        a.iter_mut().for_each(|a| *a = if of.center { *a / n } else { T::zero() });
+        b.iter_mut().zip(&scale).for_each(|(b, &s)| *b = *b / n * s * s);
         for at in (block.start..block.end).step_by(block.step) {
             let piece = block.piece(at);
             let (x, ct, dx) = (&x[piece.clone()], &ct[piece.clone()], &mut dx[piece]);

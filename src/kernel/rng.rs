@@ -129,10 +129,11 @@ pub(crate) fn blocks(counter: u64, stream: u64, key: u64) -> [[u32; LANES]; 4] {
     }
     let mut k = [key as u32, (key >> 32) as u32];
     for _ in 0..ROUNDS {
-        for l in 0..LANES {
-            let [p, q] = [M[0] * u64::from(c[0][l]), M[1] * u64::from(c[2][l])];
-            let upper = [(q >> 32) as u32 ^ c[1][l] ^ k[0], (p >> 32) as u32 ^ c[3][l] ^ k[1]];
-            [c[0][l], c[1][l], c[2][l], c[3][l]] = [upper[0], q as u32, upper[1], p as u32];
+        let [c0, c1, c2, c3] = &mut c;
+        for ((c0, c1), (c2, c3)) in c0.iter_mut().zip(c1).zip(c2.iter_mut().zip(c3)) {
+            let [p, q] = [M[0] * u64::from(*c0), M[1] * u64::from(*c2)];
+            let upper = [(q >> 32) as u32 ^ *c1 ^ k[0], (p >> 32) as u32 ^ *c3 ^ k[1]];
+            [*c0, *c1, *c2, *c3] = [upper[0], q as u32, upper[1], p as u32];
         }
         k = [k[0].wrapping_add(W[0]), k[1].wrapping_add(W[1])];
     }

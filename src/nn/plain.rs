@@ -35,7 +35,8 @@ impl<T: Scalar> Layer<T> for Dropout {
 }
 
 macro_rules! plain {
-    ($($(#[doc = $doc:literal])+ $layer:item $name:ident $text:literal |$own:pat, $x:ident| $y:expr;)*) => {$(
+    ($($(#[doc = $doc:literal])+ $layer:item
+       $name:ident $text:literal |$own:pat, $x:ident| $y:expr;)*) => {$(
         $(#[doc = $doc])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         $layer

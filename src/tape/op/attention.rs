@@ -294,10 +294,10 @@ impl Attend {
         let of_p = d.matmul(c.t()) + of_t * centered - mean * big_d;
         let of_s = p * (of_p - sum(p * of_p)) * s;
         [
-            self.from_heads(of_s.matmul(k) + (t * s).matmul(b), like_q),
-            self.from_heads(of_s.t().matmul(q) + (t * s).t().matmul(a), like_k),
-            self.from_heads(of_d.t().matmul(d), like_v),
-            self.from_heads(of_d.matmul(v) + p.matmul(c), like_d),
+            self.joined(of_s.matmul(k) + (t * s).matmul(b), like_q),
+            self.joined(of_s.t().matmul(q) + (t * s).t().matmul(a), like_k),
+            self.joined(of_d.t().matmul(d), like_v),
+            self.joined(of_d.matmul(v) + p.matmul(c), like_d),
         ]
     }
 
@@ -309,7 +309,7 @@ impl Attend {
     }
 
     /// The reverse, of the shape of `like`.
-    fn from_heads<'t, T: Scalar>(&self, x: Expr<'t, T>, like: Expr<'t, T>) -> Expr<'t, T> {
+    fn joined<'t, T: Scalar>(&self, x: Expr<'t, T>, like: Expr<'t, T>) -> Expr<'t, T> {
         x.permute(&[0, 2, 3, 1]).reshape_like(like)
     }
 

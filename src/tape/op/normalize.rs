@@ -160,8 +160,8 @@ impl<'t, T: Scalar> Expr<'t, T> {
         let shape = self.shape();
         let rank = shape.rank();
         let channels = *shape.extents().last().unwrap_or(&0);
-        if !(2..MAX_RANK).contains(&rank) || channels == ANY || groups == 0 || channels % groups > 0
-        {
+        let fits = groups > 0 && channels != ANY && channels.is_multiple_of(groups);
+        if !fits || !(2..MAX_RANK).contains(&rank) {
             let text = format!("expected (batch, …, channels) in {groups} equal groups");
             return self.refuse("group_standardize", Error::new(ErrorKind::Shape, text));
         }
