@@ -104,12 +104,12 @@ impl<'t, T: Scalar> Training<'t, T> {
 /// model.push(Dense::new(&tape, "out", [1176, 10], Activation::Identity, &mut rng)?);
 /// let x = tape.placeholder("x", [ANY, 28, 28, 1]);
 /// assert_eq!(model.summary(x).to_string(), "\
-/// layer     output           parameters
-/// conv      [?, 28, 28, 6]          156
-/// max_pool  [?, 14, 14, 6]            0
-/// flatten   [?, 1176]                 0
-/// out       [?, 10]               11770
-/// total                           11926
+/// layer     output          parameters
+/// conv      [?, 28, 28, 6]         156
+/// max_pool  [?, 14, 14, 6]           0
+/// flatten   [?, 1176]                0
+/// out       [?, 10]              11770
+/// total                          11926
 /// ");
 /// # Ok::<(), gradtape::Error>(())
 /// ```

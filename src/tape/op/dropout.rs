@@ -102,8 +102,9 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// let tape = Tape::<f64>::new();
     /// let step = tape.variable("step", 0.0);
     /// let y = tape.constant(Tensor::full([1000], 3.0)?).dropout(0.25, 7, step);
+    /// let count = tape.assign_add(step, 1.0);
     /// let mut session = Session::new(&tape)?;
-    /// let (first, _) = session.run((y, tape.assign_add(step, 1.0)), &[])?;
+    /// let (first, _) = session.run((y, count), &[])?;
     /// assert!(first.as_slice().iter().all(|&y| y == 0.0 || y == 4.0));
     /// assert_ne!(session.run(y, &[])?, first);
     /// # Ok::<(), gradtape::Error>(())

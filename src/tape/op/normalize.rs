@@ -135,7 +135,8 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// use gradtape::{Session, Tape, Tensor};
     /// let tape = Tape::<f64>::new();
     /// let x = tape.constant(Tensor::from_rows([2, 2], &[1.0, 3.0, 10.0, 50.0])?);
-    /// let y = Session::new(&tape)?.run(x.standardize(&[-1], 0.0), &[])?;
+    /// let y = x.standardize(&[-1], 0.0);
+    /// let y = Session::new(&tape)?.run(y, &[])?;
     /// assert_eq!(y, Tensor::from_rows([2, 2], &[-1.0, 1.0, -1.0, 1.0])?);
     /// # Ok::<(), gradtape::Error>(())
     /// ```
