@@ -116,7 +116,7 @@ fn run_batched<T: Scalar>(batch: usize, [m, n, k]: [usize; 3], filter: &str) {
         &mut || {
             let c = MatMut::new(&mut ours, m, n);
             let c = MatMut { row_stride: batch, col_stride: batch * m, ..c };
-            gemm_batched(black_box(&axes), am, bm, c, &mut scratch);
+            gemm_batched(black_box(&axes), am, bm, c, false, &mut scratch);
         },
         &mut || {
             for l in 0..batch {

@@ -3,6 +3,7 @@
 //!
 //!     cargo bench --bench workloads -- --workload mlp_mnist --threads 1 --seconds 3
 
+mod attention;
 mod data;
 mod images;
 mod machine;

@@ -1,11 +1,11 @@
 //! The workloads: what is recorded, what is fed, what a step fetches.
 
 use crate::data::{self, DIRECTIONS, INPUTS, TARGETS};
-use crate::{images, sequences};
+use crate::{attention, images, sequences};
 use gradtape::optim::{Adam, Sgd};
 use gradtape::{ANY, Cell, Expr, Feed, Fetch, Index, Placeholder, Result, Tape, Tensor};
 
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 14] = [
     "linreg_gd",
     "logreg_mnist",
     "mlp_mnist",
@@ -19,6 +19,7 @@ pub const NAMES: [&str; 13] = [
     "cnn_cifar",
     "lstm_char",
     "gru_char",
+    "attention",
 ];
 
 /// A tape with what a step fetches and feeds. Handles carry no lifetime, so it owns all it needs.
@@ -74,6 +75,7 @@ impl Workload {
             "cnn_cifar" => images::cifar()?,
             "lstm_char" => sequences::characters(Cell::Lstm)?,
             "gru_char" => sequences::characters(Cell::Gru)?,
+            "attention" => attention::workload()?,
             _ => return Ok(None),
         }))
     }
@@ -106,7 +108,7 @@ fn dot(a: &Tensor<f32>, b: &Tensor<f32>) -> f64 {
 
 /// The parameters of a workload in the order of their numbers.
 pub struct Parameters<'t> {
-    tape: &'t Tape<f32>,
+    pub tape: &'t Tape<f32>,
     pub all: Vec<Expr<'t, f32>>,
 }
 

@@ -1,14 +1,17 @@
 //! NUMBERS: loops on slices. No graph, no allocation in a running step; the only folder with
 //! `unsafe`. Every kernel has a safe generic twin that tests and Miri compare it with.
 pub(crate) mod arena;
+pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod copy;
 pub(crate) mod cpu;
+pub(crate) mod dropout;
 pub(crate) mod gemm;
 pub(crate) mod index;
 pub(crate) mod linalg;
 pub(crate) mod map;
 pub(crate) mod math;
+pub(crate) mod normalize;
 pub(crate) mod pair;
 pub(crate) mod pool;
 pub(crate) mod recurrent;

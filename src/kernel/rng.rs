@@ -98,14 +98,43 @@ impl TryRng for Philox {
     }
 }
 
-/// The bijection of the paper: its names are c (counter), k (key), M (multipliers), W (Weyl).
+// The paper's names: c (counter), k (key), M (multipliers), W (Weyl).
+const M: [u64; 2] = [0xD251_1F53, 0xCD9E_8D57];
+const W: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+const ROUNDS: usize = 10;
+
+/// The bijection of the paper.
 fn block(mut c: [u32; 4], key: u64) -> [u32; 4] {
-    const M: [u64; 2] = [0xD251_1F53, 0xCD9E_8D57];
-    const W: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
     let mut k = [key as u32, (key >> 32) as u32];
-    for _ in 0..10 {
+    for _ in 0..ROUNDS {
         let [p, q] = [M[0] * u64::from(c[0]), M[1] * u64::from(c[2])];
         c = [(q >> 32) as u32 ^ c[1] ^ k[0], q as u32, (p >> 32) as u32 ^ c[3] ^ k[1], p as u32];
+        k = [k[0].wrapping_add(W[0]), k[1].wrapping_add(W[1])];
+    }
+    c
+}
+
+/// Blocks that [`blocks`] makes at a time.
+pub(crate) const LANES: usize = 16;
+
+/// The words of the blocks from `counter` on, word w of block l at `[w][l]`: [`block`] in lanes,
+/// for loops that are compiled for a level.
+#[inline(always)]
+pub(crate) fn blocks(counter: u64, stream: u64, key: u64) -> [[u32; LANES]; 4] {
+    let mut c = [[0; LANES]; 4];
+    for l in 0..LANES {
+        let counter = counter + l as u64;
+        let start = [counter as u32, (counter >> 32) as u32, stream as u32, (stream >> 32) as u32];
+        c.iter_mut().zip(start).for_each(|(c, start)| c[l] = start);
+    }
+    let mut k = [key as u32, (key >> 32) as u32];
+    for _ in 0..ROUNDS {
+        let [c0, c1, c2, c3] = &mut c;
+        for ((c0, c1), (c2, c3)) in c0.iter_mut().zip(c1).zip(c2.iter_mut().zip(c3)) {
+            let [p, q] = [M[0] * u64::from(*c0), M[1] * u64::from(*c2)];
+            let upper = [(q >> 32) as u32 ^ *c1 ^ k[0], (p >> 32) as u32 ^ *c3 ^ k[1]];
+            [*c0, *c1, *c2, *c3] = [upper[0], q as u32, upper[1], p as u32];
+        }
         k = [k[0].wrapping_add(W[0]), k[1].wrapping_add(W[1])];
     }
     c

@@ -1,6 +1,6 @@
 //! Dense layers, and a stack of them.
 
-use super::Init;
+use super::{Init, Layer, Training};
 use crate::error::{Result, bail};
 use crate::{Expr, Philox, Scalar, Tape, Tensor, Var};
 
@@ -15,6 +15,8 @@ pub enum Activation {
     Elu,
     /// a·Φ(a)
     Gelu,
+    /// The same with Φ by tanh, which is faster; see [`Expr::gelu_tanh`].
+    GeluTanh,
     /// a·sigmoid(a)
     Silu,
     /// tanh(a)
@@ -34,6 +36,7 @@ impl Activation {
             Activation::Relu => x.relu(),
             Activation::Elu => x.elu(x.lit(1.0)),
             Activation::Gelu => x.gelu(),
+            Activation::GeluTanh => x.gelu_tanh(),
             Activation::Silu => x.silu(),
             Activation::Tanh => x.tanh(),
             Activation::Sigmoid => x.sigmoid(),
@@ -45,9 +48,11 @@ impl Activation {
     /// else Glorot's.
     pub fn init(self) -> Init {
         match self {
-            Activation::Relu | Activation::Elu | Activation::Gelu | Activation::Silu => {
-                Init::HeNormal
-            }
+            Activation::Relu
+            | Activation::Elu
+            | Activation::Gelu
+            | Activation::GeluTanh
+            | Activation::Silu => Init::HeNormal,
             _ => Init::GlorotUniform,
         }
     }
@@ -125,6 +130,42 @@ impl Dense {
     pub fn forward<'t, T: Scalar>(&self, x: Expr<'t, T>) -> Expr<'t, T> {
         let _scope = x.tape().scope(&self.name);
         self.activation.of(x.matmul(self.w) + self.b)
+    }
+}
+
+impl<T: Scalar> Layer<T> for Dense {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[track_caller]
+    fn forward<'t>(&self, x: Expr<'t, T>, _: Option<&Training<'t, T>>) -> Expr<'t, T> {
+        Dense::forward(self, x)
+    }
+
+    fn parameters(&self) -> Vec<Var> {
+        vec![self.w, self.b]
+    }
+}
+
+impl<T: Scalar> Layer<T> for Activation {
+    fn name(&self) -> &str {
+        match self {
+            Activation::Identity => "identity",
+            Activation::Relu => "relu",
+            Activation::Elu => "elu",
+            Activation::Gelu => "gelu",
+            Activation::GeluTanh => "gelu_tanh",
+            Activation::Silu => "silu",
+            Activation::Tanh => "tanh",
+            Activation::Sigmoid => "sigmoid",
+            Activation::Softplus => "softplus",
+        }
+    }
+
+    #[track_caller]
+    fn forward<'t>(&self, x: Expr<'t, T>, _: Option<&Training<'t, T>>) -> Expr<'t, T> {
+        self.of(x)
     }
 }
 

@@ -41,19 +41,30 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = |(name, shape): &(String, Shape)| {
-            [name.clone(), shape.to_string(), shape.len().to_string()]
-        };
-        let mut table = vec![["variable", "shape", "parameters"].map(String::from)];
-        table.extend(self.variables.iter().map(rows));
-        table.push(["total".into(), String::new(), self.n_parameters().to_string()]);
-        let width = |column: usize| {
-            table.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
-        };
-        let (name, shape, count) = (width(0), width(1), width(2));
-        for row in &table {
-            writeln!(f, "{:name$}  {:shape$}  {:>count$}", row[0], row[1], row[2])?;
-        }
-        Ok(())
+        let row = |(name, shape): &(String, Shape)| (name.clone(), *shape, shape.len());
+        table(f, ["variable", "shape"], self.variables.iter().map(row))
     }
+}
+
+/// Names, shapes and numbers of parameters in columns, with their total.
+pub(super) fn table(
+    f: &mut fmt::Formatter<'_>,
+    head: [&str; 2],
+    rows: impl Iterator<Item = (String, Shape, usize)>,
+) -> fmt::Result {
+    let mut table = vec![[head[0].into(), head[1].into(), "parameters".to_string()]];
+    let mut total = 0;
+    for (name, shape, n) in rows {
+        total += n;
+        table.push([name, shape.to_string(), n.to_string()]);
+    }
+    table.push(["total".into(), String::new(), total.to_string()]);
+    let width = |column: usize| {
+        table.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
+    };
+    let (name, shape, count) = (width(0), width(1), width(2));
+    for row in &table {
+        writeln!(f, "{:name$}  {:shape$}  {:>count$}", row[0], row[1], row[2])?;
+    }
+    Ok(())
 }

@@ -3,8 +3,8 @@
 
 use gradtape::tape::op::ScalarOp;
 use gradtape::{
-    ANY, Cell, Conv, Cumulate, Derivative, Expr, Index, IndexExpr, Padding, Pool, Primitive,
-    Scalar, Shape, Span, Steps, Tape, Tensor,
+    ANY, Attention, Cell, Conv, Cumulate, Derivative, Expr, Index, IndexExpr, Padding, Pool,
+    Primitive, Scalar, Shape, Span, Steps, Tape, Tensor,
 };
 
 /// A function that a case is about.
@@ -111,6 +111,8 @@ pub fn all() -> Vec<Case> {
     cases.extend(losses());
     cases.extend(linear_algebra());
     cases.extend(sequences());
+    cases.extend(normalization());
+    cases.extend(attention());
     cases
 }
 
@@ -129,11 +131,13 @@ scalar_methods! {
     Neg neg () Exp exp () Expm1 expm1 () Log log () Log1p log1p () Sqrt sqrt () Rsqrt rsqrt ()
     Square square () Abs abs () Sign sign () Sin sin () Cos cos () Tan tan () Asin asin ()
     Acos acos () Atan atan () Sinh sinh () Cosh cosh () Tanh tanh () Sigmoid sigmoid ()
-    Softplus softplus () Relu relu () Gelu gelu () GeluTanh gelu_tanh () Silu silu () Erf erf ()
+    Softplus softplus () Relu relu () Gelu gelu () GeluTanh gelu_tanh ()
+    Silu silu () Erf erf ()
     Floor floor () Ceil ceil () Round round () Reciprocal reciprocal () Not logical_not ()
     IsFinite is_finite () Add add (1) Sub sub (1) Mul mul (1) Div div (1) Pow pow (1) Powi powi (1)
     Atan2 atan2 (1) Hypot hypot (1) Maximum maximum (1) Minimum minimum (1)
-    LeakyRelu leaky_relu (1) Elu elu (1) Equal equal (1) NotEqual not_equal (1)
+    LeakyRelu leaky_relu (1) Elu elu (1)
+    GeluTanhSlope gelu_tanh_slope (1) Equal equal (1) NotEqual not_equal (1)
     Greater greater (1) GreaterEqual greater_equal (1) Less less (1) LessEqual less_equal (1)
     And logical_and (1) Or logical_or (1) Xor logical_xor (1) Select select (1, 2)
     Clamp clamp (1, 2)
@@ -708,6 +712,54 @@ fn sequences() -> Vec<Case> {
         fixed "rnn of lengths" [r([2, 3, 2]), r([2, 2]), r([2, 2])] |t, x| {
             let steps = Steps::new().with_lengths(at(t, [2], &[3, 1])).with_initial(&x[2..]);
             with_last(x[0], Cell::Tanh, x[1], &steps)
+        };
+    }
+}
+
+fn normalization() -> Vec<Case> {
+    cases! {
+        open "standardize columns" [r([4, 3])] |t, x| x[0].standardize(&[-1], 1e-5);
+        open "standardize rows" [r([5, 3])] |t, x| x[0].standardize(&[0], 1e-5);
+        open "standardize middle" [r([3, 4, 2])] |t, x| x[0].standardize(&[1], 1e-3);
+        open "standardize neighbors" [r([2, 3, 2, 3])] |t, x| x[0].standardize(&[1, 2], 1e-5);
+        open "standardize apart" [r([2, 3, 2, 3])] |t, x| x[0].standardize(&[1, 3], 1e-5);
+        open "standardize channels" [r([3, 2, 2, 2])] |t, x| x[0].standardize(&[0, 1, 2], 1e-5);
+        open "standardize of one row" [r([1, 5])] |t, x| x[0].standardize(&[1], 1e-5);
+        open "standardize of one number" [r([3, 1])] |t, x| x[0].standardize(&[1], 1e-5);
+        open "standardize of no rows" [r([0, 3])] |t, x| x[0].standardize(&[1], 1e-5);
+        open "rms_normalize columns" [r([4, 3])] |t, x| x[0].rms_normalize(&[-1], 1e-5);
+        open "rms_normalize rows" [r([4, 3])] |t, x| x[0].rms_normalize(&[0], 1e-5);
+        open "rms_normalize neighbors" [r([2, 3, 2])] |t, x| x[0].rms_normalize(&[1, 2], 1e-5);
+        open "group_standardize" [r([3, 6])] |t, x| x[0].group_standardize(2, 1e-5);
+        open "group_standardize of an image" [r([2, 2, 3, 4])]
+            |t, x| x[0].group_standardize(2, 1e-5);
+        open "group_standardize one by one" [r([2, 3, 2])] |t, x| x[0].group_standardize(2, 1e-5);
+        open "dropout" [r([9, 15])] |t, x| x[0].dropout(0.3, 11, t.literal(4.0));
+        open "dropout of a cube" [r([2, 3, 2])] |t, x| x[0].square().dropout(0.5, 1 << 40, x[0].lit(0.0));
+        open "dropout of nothing" [r([3, 2])] |t, x| x[0].exp().dropout(0.0, 1, x[0].lit(0.0));
+    }
+}
+
+fn attention() -> Vec<Case> {
+    let (one, two) = (Attention::new(1), Attention::new(2));
+    cases! {
+        open "attention" [r([2, 3, 4]), r([2, 5, 4]), r([2, 5, 6])]
+            |t, x| x[0].attention(x[1], x[2], None, two);
+        open "attention causal" [r([3, 4, 2]), r([3, 4, 2]), r([3, 4, 1])]
+            |t, x| x[0].attention(x[1], x[2], None, one.causal());
+        open "attention masked" [r([3, 2, 2]), r([3, 4, 2]), r([3, 4, 2])] |t, x| {
+            let seen = x[1].index_axis(-1, 0).greater(x[1].lit(-0.5));
+            x[0].attention(x[1], x[2], Some(seen), two)
+        };
+        open "attention of one sample" [r([1, 3, 2]), r([1, 2, 2]), r([1, 2, 2])]
+            |t, x| x[0].attention(x[1], x[2], None, one);
+        open "attention of no samples" [r([0, 3, 2]), r([0, 2, 2]), r([0, 2, 2])]
+            |t, x| x[0].attention(x[1], x[2], None, one);
+        open "self_attention" [r([2, 3, 12])] |t, x| x[0].self_attention(None, two);
+        open "self_attention of many" [r([17, 2, 3])] |t, x| x[0].self_attention(None, one);
+        open "self_attention causal and masked" [r([3, 4, 6])] |t, x| {
+            let seen = x[0].index_axis(-1, 2).greater(x[0].lit(-1.0));
+            x[0].self_attention(Some(seen), one.causal())
         };
     }
 }

@@ -3,8 +3,8 @@
 use super::cases::record;
 use gradtape::tape::op::ScalarOp;
 use gradtape::{
-    ANY, Cell, Conv, ErrorKind, Expr, Index, IndexExpr, Padding, Pool, Session, Span, Steps, Tape,
-    Tensor,
+    ANY, Attention, Cell, Conv, ErrorKind, Expr, Index, IndexExpr, Padding, Pool, Session, Span,
+    Steps, Tape, Tensor,
 };
 use std::panic::Location;
 
@@ -589,4 +589,56 @@ fn while_running() {
         &x,
         &[0, 1, 0, 1, 0],
     );
+}
+
+#[test]
+fn normalization_and_attention() {
+    let form = Attention::new(2);
+    none_differ(&[
+        row("standardize: [2, 3]: axis 2 is outside -2..2", |t| {
+            z(t, [2, 3]).standardize(&[2], 0.0)
+        }),
+        row("standardize: [2, 3]: expected an eps from 0 up, got -1", |t| {
+            z(t, [2, 3]).standardize(&[1], -1.0)
+        }),
+        row("rms_normalize: [2, 3]: expected an eps from 0 up, got NaN", |t| {
+            z(t, [2, 3]).rms_normalize(&[1], f64::NAN)
+        }),
+        row(
+            "group_standardize: [2, 3, 4]: expected (batch, …, channels) in 3 equal groups",
+            |t| z(t, [2, 3, 4]).group_standardize(3, 1e-5),
+        ),
+        row("group_standardize: [4]: expected (batch, …, channels) in 2 equal groups", |t| {
+            z(t, [4]).group_standardize(2, 1e-5)
+        }),
+        row("dropout: [3], [3]: expected one number as the step", |t| {
+            z(t, [3]).dropout(0.5, 1, z(t, [3]))
+        }),
+        row("attention: [2, 6]: expected [batch, time, features], got [2, 6]", |t| {
+            z(t, [2, 6]).self_attention(None, form)
+        }),
+        row(
+            "attention: [2, 3, 7]: expected queries, keys and values as equal blocks of columns",
+            |t| z(t, [2, 3, 7]).self_attention(None, form),
+        ),
+        row("attention: [2, 3, 9]: expected features in 2 equal heads", |t| {
+            z(t, [2, 3, 9]).self_attention(None, form)
+        }),
+        row("attention: [2, 3, 6]: expected features in 0 equal heads", |t| {
+            z(t, [2, 3, 6]).self_attention(None, Attention::new(0))
+        }),
+        row("attention: [2, 3, 12], [3, 2]: expected a mask of [2, 3], got [3, 2]", |t| {
+            z(t, [2, 3, 12]).self_attention(Some(z(t, [3, 2])), form)
+        }),
+        row(
+            "attention: [2, 3, 4], [2, 5, 4], [2, 4, 4]: expected [b, t, f], [b, s, f], [b, s, g] as \
+             queries, keys and values",
+            |t| z(t, [2, 3, 4]).attention(z(t, [2, 5, 4]), z(t, [2, 4, 4]), None, form),
+        ),
+        row(
+            "attention: [2, 3, 4], [2, 5, 4], [2, 5, 4]: expected as many queries as keys, got 3 \
+             and 5",
+            |t| z(t, [2, 3, 4]).attention(z(t, [2, 5, 4]), z(t, [2, 5, 4]), None, form.causal()),
+        ),
+    ]);
 }

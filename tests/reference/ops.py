@@ -459,3 +459,78 @@ record("rnn relu", [r(3, 2, 3), r(3, 3)], sequence("rnn", nonlinearity="relu"))
 record("rnn reversed from states", [r(2, 3, 2), r(2, 2), r(2, 2)],
        sequence("rnn", reverse=True, states=1, last=True))
 record("rnn of lengths", [r(2, 3, 2), r(2, 2), r(2, 2)], sequence("rnn", [3, 1], states=1, last=True))
+
+# --- normalization, dropout, attention --------------------------------------------------------------
+
+
+def standardize(a, axes, eps):
+    return (a - a.mean(axes, keepdim=True)) / (a.var(axes, correction=0, keepdim=True) + eps).sqrt()
+
+
+channels_second = lambda a: a.movedim(-1, 1)
+record("standardize columns", [r(4, 3)], lambda a: F.layer_norm(a, (3,), eps=1e-5))
+record("standardize rows", [r(5, 3)], lambda a: F.batch_norm(a, None, None, training=True, eps=1e-5))
+record("standardize middle", [r(3, 4, 2)], lambda a: standardize(a, 1, 1e-3))
+record("standardize neighbors", [r(2, 3, 2, 3)], lambda a: F.instance_norm(channels_second(a), eps=1e-5).movedim(1, -1))
+record("standardize apart", [r(2, 3, 2, 3)], lambda a: standardize(a, (1, 3), 1e-5))
+record("standardize channels", [r(3, 2, 2, 2)],
+       lambda a: F.batch_norm(channels_second(a), None, None, training=True, eps=1e-5).movedim(1, -1))
+record("standardize of one number", [r(3, 1)], lambda a: F.layer_norm(a, (1,), eps=1e-5))
+record("rms_normalize columns", [r(4, 3)], lambda a: F.rms_norm(a, (3,), eps=1e-5))
+record("rms_normalize neighbors", [r(2, 3, 2)], lambda a: F.rms_norm(a, (3, 2), eps=1e-5))
+group = lambda a: F.group_norm(channels_second(a), 2, eps=1e-5).movedim(1, -1)
+record("group_standardize", [r(3, 6)], group)
+record("group_standardize of an image", [r(2, 2, 3, 4)], group)
+record("group_standardize one by one", [r(2, 3, 2)], group)
+
+
+def philox(counter, stream, key):
+    """Four words of Philox4x32-10 (Salmon et al. 2011)."""
+    low = 0xFFFFFFFF
+    c, k = [counter & low, counter >> 32, stream & low, stream >> 32], [key & low, key >> 32]
+    for _ in range(10):
+        p, q = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [q >> 32 ^ c[1] ^ k[0], q & low, p >> 32 ^ c[3] ^ k[1], p & low]
+        k = [(k[0] + 0x9E3779B9) & low, (k[1] + 0xBB67AE85) & low]
+    return c
+
+
+def dropout(a, p, seed, step):
+    words = [philox(16 * (i // 64) + i % 16, step, seed)[i % 64 // 16] for i in range(a.numel())]
+    stays = np.array([w >= int(p * 2 ** 32) for w in words]).reshape(a.shape, order="F")
+    return torch.where(torch.tensor(stays), a / (1 - p), 0.0)
+
+
+record("dropout", [r(9, 15)], lambda a: dropout(a, 0.3, 11, 4))
+record("dropout of a cube", [r(2, 3, 2)], lambda a: dropout(a ** 2, 0.5, 1 << 40, 0))
+record("dropout of nothing", [r(3, 2)], torch.exp)
+
+
+def attention(q, k, v, heads, mask=None, causal=False):
+    split = lambda x: x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
+    if mask is not None:
+        mask = mask[:, None, None, :] & (torch.ones(q.shape[1], k.shape[1]).tril() > 0 if causal else True)
+    y = F.scaled_dot_product_attention(split(q), split(k), split(v), mask, is_causal=causal and mask is None)
+    return y.transpose(1, 2).reshape(*q.shape[:2], -1)
+
+
+record("attention", [r(2, 3, 4), r(2, 5, 4), r(2, 5, 6)], lambda q, k, v: attention(q, k, v, 2))
+record("attention causal", [r(3, 4, 2), r(3, 4, 2), r(3, 4, 1)], lambda q, k, v: attention(q, k, v, 1, causal=True))
+keys = r(3, 4, 2)
+keys[:, 0, 0] = abs(keys[:, 0, 0])
+record("attention masked", [r(3, 2, 2), keys, r(3, 4, 2)],
+       lambda q, k, v: attention(q, k, v, 2, k[..., 0] > -0.5))
+record("attention of one sample", [r(1, 3, 2), r(1, 2, 2), r(1, 2, 2)], lambda q, k, v: attention(q, k, v, 1))
+joint = r(3, 4, 6)
+joint[:, 0, 2] = abs(joint[:, 0, 2])
+record("self_attention", [r(2, 3, 12)], lambda a: attention(*a.chunk(3, -1), 2))
+record("self_attention of many", [r(17, 2, 3)], lambda a: attention(*a.chunk(3, -1), 1))
+record("self_attention causal and masked", [joint],
+       lambda a: attention(*a.chunk(3, -1), 1, a[..., 2] > -1.0, causal=True))
+
+
+def gelu_tanh_slope(a, b):
+    return torch.autograd.grad(F.gelu(a, approximate="tanh"), a, b, create_graph=True)[0]
+
+
+record("gelu_tanh_slope", [r(2, 3, low=-3, high=3), r(2, 3)], gelu_tanh_slope)

@@ -56,7 +56,7 @@ pub(crate) fn gemm_batched_scratch<T: Scalar>(
     }
 }
 
-/// C = A·B for every position of the batch axes, the fastest first. `a`, `b` and `c` describe the
+/// C = A·B, or C += A·B if `add`, for every position of the batch axes, the fastest first. `a`, `b` and `c` describe the
 /// matrices at the first position, their data reach to the last.
 ///
 /// # Panics
@@ -66,12 +66,13 @@ pub(crate) fn gemm_batched<T: Scalar>(
     a: MatRef<T>,
     b: MatRef<T>,
     mut c: MatMut<T>,
+    add: bool,
     scratch: &mut [T],
 ) {
     let (axes, n_axes) = joined(axes);
     let axes = &axes[..n_axes];
     let Some((first, rest)) = axes.split_first() else {
-        return gemm(a, b, c, false, scratch);
+        return gemm(a, b, c, add, scratch);
     };
     if axes.iter().any(|axis| axis.extent == 0) || c.rows == 0 || c.cols == 0 {
         return;
@@ -82,7 +83,7 @@ pub(crate) fn gemm_batched<T: Scalar>(
         // Without terms a factor is empty, and there is no place to go to.
         let a = MatRef { data: a.data.get(a_at..).unwrap_or_default(), ..a };
         let b = MatRef { data: b.data.get(b_at..).unwrap_or_default(), ..b };
-        interleaved(first, a, b, c.reborrow(c_at), scratch);
+        interleaved(first, a, b, c.reborrow(c_at), add, scratch);
         let mut axis = 0;
         loop {
             let Some(step) = rest.get(axis) else { return };
@@ -106,18 +107,19 @@ fn interleaved<T: Scalar>(
     a: MatRef<T>,
     b: MatRef<T>,
     mut c: MatMut<T>,
+    add: bool,
     scratch: &mut [T],
 ) {
     let n_products = axis.extent;
     let enough = 2 * n_products > Kernels::<T>::get().lanes && a.cols > 0;
     match (axis.a, axis.b, axis.c) {
-        (1, 1, 1) if enough => lanes(n_products, a, b, c),
+        (1, 1, 1) if enough => lanes(n_products, a, b, c, add),
         // B is shared: the products are further rows of one, or of one for each row of A.
         (1, 0, 1) if a.row_stride == n_products && c.row_stride == n_products => {
             let rows = n_products * a.rows;
             let whole = (n_products * a.whole.0, a.whole.1);
             let a = MatRef { rows, row_stride: 1, whole, ..a };
-            gemm(a, b, MatMut { rows, row_stride: 1, ..c }, false, scratch);
+            gemm(a, b, MatMut { rows, row_stride: 1, ..c }, add, scratch);
         }
         (1, 0, 1) => {
             for i in 0..a.rows {
@@ -125,25 +127,26 @@ fn interleaved<T: Scalar>(
                 let whole = (n_products, a.whole.1);
                 let a = MatRef { data, rows: n_products, row_stride: 1, whole, ..a };
                 let c = c.reborrow(i * c.row_stride);
-                gemm(a, b, MatMut { rows: n_products, row_stride: 1, ..c }, false, scratch);
+                gemm(a, b, MatMut { rows: n_products, row_stride: 1, ..c }, add, scratch);
             }
         }
         // A is shared: the same for the transposes.
         (0, 1, 1) => {
-            interleaved(&BatchAxis { a: axis.b, b: axis.a, ..*axis }, b.t(), a.t(), c.t(), scratch)
+            let axis = BatchAxis { a: axis.b, b: axis.a, ..*axis };
+            interleaved(&axis, b.t(), a.t(), c.t(), add, scratch);
         }
         _ => {
             for l in 0..n_products {
                 let a = MatRef { data: a.data.get(l * axis.a..).unwrap_or_default(), ..a };
                 let b = MatRef { data: b.data.get(l * axis.b..).unwrap_or_default(), ..b };
-                gemm(a, b, c.reborrow(l * axis.c), false, scratch);
+                gemm(a, b, c.reborrow(l * axis.c), add, scratch);
             }
         }
     }
 }
 
 /// Products that lie one place apart in A, B and C: a register holds one element of each.
-fn lanes<T: Scalar>(n_products: usize, a: MatRef<T>, b: MatRef<T>, c: MatMut<T>) {
+fn lanes<T: Scalar>(n_products: usize, a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool) {
     let kernels = Kernels::<T>::get();
     let (rows, cols) = kernels.batch_extents();
     let (rows, cols) = (even(c.rows, rows, 1), even(c.cols, cols, 1));
@@ -163,6 +166,7 @@ fn lanes<T: Scalar>(n_products: usize, a: MatRef<T>, b: MatRef<T>, c: MatMut<T>)
                     b_col: b.col_stride,
                     c_row: c.row_stride,
                     c_col: c.col_stride,
+                    add,
                 };
                 kernels.batch(&block, &mut c.data[i * c.row_stride + j * c.col_stride + l..]);
             }

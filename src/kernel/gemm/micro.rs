@@ -40,8 +40,8 @@ pub(in crate::kernel) const DOTS: (usize, usize) = (4, 6);
 /// Dot product (i, j) is element `[i][j]`.
 pub(in crate::kernel) type DotBlock<T> = [[T; DOTS.1]; DOTS.0];
 
-/// C = A·B for `lanes` products at once, product l one place after product l − 1 in all three;
-/// any strides between rows and columns.
+/// C = or += A·B for `lanes` products at once, product l one place after product l − 1 in all
+/// three; any strides between rows and columns.
 pub(super) struct Lanes<'a, T> {
     pub lanes: usize,
     pub rows: usize,
@@ -55,6 +55,7 @@ pub(super) struct Lanes<'a, T> {
     pub b_col: usize,
     pub c_row: usize,
     pub c_col: usize,
+    pub add: bool,
 }
 
 /// A square of as many numbers as a register has, rows `step` apart.
@@ -323,8 +324,12 @@ pub(in crate::kernel) mod x86 {
                 b = b.wrapping_add(b_row);
             }
             for (i, acc) in acc.into_iter().enumerate() {
-                for (j, v) in acc.into_iter().enumerate() {
-                    v.store_first(c.as_mut_ptr().add(i * l.c_row + j * l.c_col), mask);
+                for (j, mut v) in acc.into_iter().enumerate() {
+                    let c = c.as_mut_ptr().add(i * l.c_row + j * l.c_col);
+                    if l.add {
+                        v = V::load_first(c, mask).add(v);
+                    }
+                    v.store_first(c, mask);
                 }
             }
         }
@@ -509,7 +514,10 @@ fn batch<T: Scalar, const R: usize, const N: usize>(l: &Lanes<T>, c: &mut [T]) {
                     *acc += a * b;
                 }
             }
-            c[i * l.c_row + j * l.c_col..][..l.lanes].copy_from_slice(&acc[..l.lanes]);
+            let c = &mut c[i * l.c_row + j * l.c_col..][..l.lanes];
+            for (c, acc) in c.iter_mut().zip(acc) {
+                *c = if l.add { *c + acc } else { acc };
+            }
         }
     }
 }

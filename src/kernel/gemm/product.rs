@@ -94,7 +94,7 @@ impl Product {
         };
         let Matrix { row_stride, col_stride, .. } = self.c;
         let c = MatMut { data: c, rows: a.rows, cols: b.cols, row_stride, col_stride };
-        gemm_batched(self.axes(), a, b, c, scratch);
+        gemm_batched(self.axes(), a, b, c, false, scratch);
     }
 
     /// The part of a column C that these terms of its sums are: columns of A, rows of B, whose

@@ -157,7 +157,9 @@ fn batches_are_single_products() {
             let (a_data, b_data) = (draw.vec::<f64>(a_len * m * k), draw.vec::<f64>(b_len * k * n));
             let a = strided(&a_data, m, k, ta, a_len);
             let b = strided(&b_data, k, n, tb, b_len);
-            let mut data = vec![f64::NAN; c_len * m * n];
+            let add = draw.below(2) == 1;
+            let before = if add { 0.5 } else { f64::NAN };
+            let mut data = vec![before; c_len * m * n];
             let c = MatMut {
                 rows: m,
                 cols: n,
@@ -166,7 +168,7 @@ fn batches_are_single_products() {
                 data: &mut data,
             };
             let mut scratch = vec![f64::NAN; gemm_batched_scratch::<f64>(&axes, m, n, k)];
-            gemm_batched(&axes, a, b, c, &mut scratch);
+            gemm_batched(&axes, a, b, c, add, &mut scratch);
             for l in 0..c_len {
                 let at = |stride: fn(&BatchAxis) -> usize| -> usize {
                     axes.iter().map(|x| l / x.c % x.extent * stride(x)).sum()
@@ -178,7 +180,8 @@ fn batches_are_single_products() {
                             a.data[a_at + i * a.row_stride + p * a.col_stride]
                                 * b.data[b_at + p * b.row_stride + j * b.col_stride]
                         };
-                        let want: f64 = (0..k).map(term).sum();
+                        let product: f64 = (0..k).map(term).sum();
+                        let want = if add { before + product } else { product };
                         let got = data[l + c_len * (i + m * j)];
                         let what = format!("{cpu:?} {axes:?} {m} {n} {k} {ta} {tb}");
                         assert!((got - want).abs() < 1e-14, "{what}: {got}, not {want}");

@@ -2,12 +2,14 @@
 //! One op is one row of `scalar.rs` or one type in a file of its family.
 
 mod arg;
+mod attention;
 mod broadcast;
 mod broadcast_to;
 mod cast;
 mod concat;
 mod conv;
 mod cumsum;
+mod dropout;
 mod effect;
 mod leaf;
 mod linalg;
@@ -15,6 +17,7 @@ mod loss;
 #[cfg(test)]
 mod math_tests;
 mod matmul;
+mod normalize;
 mod pad;
 mod pass;
 mod permute;
@@ -46,6 +49,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use arg::{ArgReduce, Extremum};
+pub use attention::{Attend, Attention};
 pub(crate) use broadcast::broadcast_strides;
 pub use broadcast::{BroadcastLike, Size, SumToLike};
 pub use broadcast_to::BroadcastTo;
@@ -53,6 +57,7 @@ pub use cast::Cast;
 pub use concat::{AnyExpr, Concat, ConcatPart};
 pub use conv::{Conv, Conv2d, ConvTranspose2d, ConvWeights};
 pub use cumsum::{Cumsum, Cumulate};
+pub use dropout::Dropout;
 pub(crate) use effect::MAX_SLOTS;
 pub use effect::{Effect, Rule, Step};
 pub use leaf::{Leaf, VariableInit};
@@ -62,6 +67,7 @@ pub use linalg::{
 };
 pub use loss::{Labels, SoftmaxCrossEntropy, SoftmaxResidual, Target};
 pub use matmul::{FoldedMatMul, MatMul};
+pub use normalize::{Norm, Normalize};
 pub use pad::Pad;
 pub use pass::{Pass, VjpRule};
 pub use permute::Permute;
@@ -458,10 +464,16 @@ ops! {
     Cumsum(Cumsum),
     /// Softmax and its kin.
     Softmax(Softmax),
+    /// Numbers of mean 0 and variance 1, and the slope of that.
+    Normalize(Normalize),
+    /// Elements set to zero at random.
+    Dropout(Dropout),
     /// Broadcast to given extents.
     BroadcastTo(BroadcastTo),
     /// Matrix products over the last two axes.
     MatMul(MatMul),
+    /// Attention, and its slopes.
+    Attend(Attend),
     /// Aᵀ·B with all axes but the last folded.
     FoldedMatMul(FoldedMatMul),
     /// Convolutions over two axes.
