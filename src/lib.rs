@@ -90,8 +90,8 @@ pub use run::{Fetches, Session, Source, Stage, Trace, TraceEvent};
 pub use scalar::{DType, Element, Index, Scalar};
 pub use shape::{ANY, Axes, MAX_RANK, Shape};
 pub use tape::op::{
-    AnyExpr, Arg, Combine, Conv, Cotangents, Cumulate, Derivative, Jvp, Out, Padding, Pool,
-    Primitive, RowRule, Span, Spans, Vjp,
+    AnyExpr, Arg, Cell, Combine, Conv, Cotangents, Cumulate, Derivative, Jvp, Out, Padding, Pool,
+    Primitive, RowRule, Span, Spans, Steps, Vjp,
 };
 pub use tape::{
     AsNode, Expr, Feed, Fetch, IndexExpr, NodeInfo, Operand, Placeholder, Scope, Tape, Var,

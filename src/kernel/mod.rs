@@ -11,6 +11,7 @@ pub(crate) mod map;
 pub(crate) mod math;
 pub(crate) mod pair;
 pub(crate) mod pool;
+pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod rows;
 pub(crate) mod team;

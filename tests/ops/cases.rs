@@ -3,8 +3,8 @@
 
 use gradtape::tape::op::ScalarOp;
 use gradtape::{
-    ANY, Conv, Cumulate, Derivative, Expr, Index, IndexExpr, Padding, Pool, Primitive, Scalar,
-    Shape, Span, Tape, Tensor,
+    ANY, Cell, Conv, Cumulate, Derivative, Expr, Index, IndexExpr, Padding, Pool, Primitive,
+    Scalar, Shape, Span, Steps, Tape, Tensor,
 };
 
 /// A function that a case is about.
@@ -110,6 +110,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(indices());
     cases.extend(losses());
     cases.extend(linear_algebra());
+    cases.extend(sequences());
     cases
 }
 
@@ -628,5 +629,85 @@ fn linear_algebra() -> Vec<Case> {
         fixed "pinv wide" [r([2, 3])] |t, x| x[0].pinv();
         fixed "pinv of lower rank" [r([3, 1]), r([1, 4])] |t, x| x[0].matmul(x[1]).pinv();
         open "pinv batched" [r([2, 2, 3])] |t, x| x[0].pinv();
+    }
+}
+
+/// Outputs and last states side by side, so that cotangents of both come together.
+fn with_last<'t, T: Scalar>(
+    x: Expr<'t, T>,
+    cell: Cell,
+    wh: Expr<'t, T>,
+    steps: &Steps<'t, T>,
+) -> Expr<'t, T> {
+    let (y, last) = x.recurrent_states(cell, wh, steps);
+    let last: Vec<_> = last.into_iter().map(|h| h.expand_dims(&[1])).collect();
+    x.tape().concat(&[vec![y], last].concat(), 1)
+}
+
+fn sequences() -> Vec<Case> {
+    cases! {
+        open "lstm" [r([3, 4, 8]), r([2, 8])]
+            |t, x| x[0].recurrent(Cell::Lstm, x[1], &Steps::new());
+        open "lstm reversed" [r([2, 3, 8]), r([2, 8])]
+            |t, x| x[0].recurrent(Cell::Lstm, x[1], &Steps::new().reversed());
+        open "lstm from states" [r([2, 3, 8]), r([2, 8]), r([2, 2]), r([2, 2])]
+            |t, x| with_last(x[0], Cell::Lstm, x[1], &Steps::new().with_initial(&x[2..]));
+        fixed "lstm of lengths" [r([3, 3, 8]), r([2, 8]), r([3, 2]), r([3, 2])] |t, x| {
+            let steps = Steps::new().with_lengths(at(t, [3], &[3, 1, 2]));
+            with_last(x[0], Cell::Lstm, x[1], &steps.with_initial(&x[2..]))
+        };
+        fixed "lstm of lengths reversed" [r([3, 3, 8]), r([2, 8]), r([3, 2]), r([3, 2])] |t, x| {
+            let steps = Steps::new().reversed().with_lengths(at(t, [3], &[3, 1, 2]));
+            with_last(x[0], Cell::Lstm, x[1], &steps.with_initial(&x[2..]))
+        };
+        fixed "lstm of lengths with an empty one" [r([3, 2, 4]), r([1, 4]), r([3, 1]), r([3, 1])]
+            |t, x| {
+                let steps = Steps::new().with_lengths(at(t, [3], &[1, 0, 0]));
+                with_last(x[0], Cell::Lstm, x[1], &steps.with_initial(&x[2..]))
+            };
+        open "lstm last from zeros" [r([2, 2, 4]), r([1, 4])]
+            |t, x| x[0].recurrent_states(Cell::Lstm, x[1], &Steps::new().reversed()).1[1];
+        open "lstm of no samples" [r([0, 3, 4]), r([1, 4])]
+            |t, x| x[0].recurrent(Cell::Lstm, x[1], &Steps::new());
+        open "lstm of one sample" [r([1, 3, 12]), r([3, 12])]
+            |t, x| x[0].recurrent(Cell::Lstm, x[1], &Steps::new());
+        open "lstm of no steps" [r([2, 0, 4]), r([1, 4]), r([2, 1]), r([2, 1])]
+            |t, x| with_last(x[0], Cell::Lstm, x[1], &Steps::new().with_initial(&x[2..]));
+        open "lstm of no steps from zeros" [r([2, 0, 4]), r([1, 4])]
+            |t, x| with_last(x[0], Cell::Lstm, x[1], &Steps::new());
+        fixed "lstm twice" [r([2, 2, 8]), r([2, 8])] |t, x| {
+            let y = x[0].recurrent(Cell::Lstm, x[1], &Steps::new());
+            y.matmul(x[1]).recurrent(Cell::Lstm, x[1], &Steps::new().reversed())
+        };
+        open "gru" [r([3, 4, 6]), r([2, 6])]
+            |t, x| x[0].recurrent(Cell::Gru, x[1], &Steps::new());
+        open "gru with a bias" [r([2, 3, 6]), r([2, 6]), r([2]), r([2, 2])] |t, x| {
+            let steps = Steps::new().with_hidden_bias(x[2]).with_initial(&x[3..]);
+            with_last(x[0], Cell::Gru, x[1], &steps)
+        };
+        fixed "gru of lengths" [r([3, 3, 6]), r([2, 6]), r([2])] |t, x| {
+            let steps = Steps::new().with_lengths(at(t, [3], &[1, 3, 2]));
+            with_last(x[0], Cell::Gru, x[1], &steps.with_hidden_bias(x[2]))
+        };
+        fixed "gru of lengths reversed" [r([3, 3, 6]), r([2, 6]), r([3, 2])] |t, x| {
+            let steps = Steps::new().with_lengths(at(t, [3], &[1, 3, 2])).reversed();
+            with_last(x[0], Cell::Gru, x[1], &steps.with_initial(&x[2..]))
+        };
+        fixed "gru of no lengths reversed" [r([2, 2, 3]), r([1, 3]), r([2, 1])] |t, x| {
+            let steps = Steps::new().with_lengths(at(t, [2], &[0, 1])).reversed();
+            with_last(x[0], Cell::Gru, x[1], &steps.with_initial(&x[2..]))
+        };
+        open "rnn tanh" [r([3, 4, 3]), r([3, 3])]
+            |t, x| x[0].recurrent(Cell::Tanh, x[1], &Steps::new());
+        open "rnn relu" [r([3, 2, 3]), r([3, 3])]
+            |t, x| x[0].recurrent(Cell::Relu, x[1], &Steps::new());
+        open "rnn reversed from states" [r([2, 3, 2]), r([2, 2]), r([2, 2])] |t, x| {
+            let steps = Steps::new().reversed().with_initial(&x[2..]);
+            with_last(x[0], Cell::Tanh, x[1], &steps)
+        };
+        fixed "rnn of lengths" [r([2, 3, 2]), r([2, 2]), r([2, 2])] |t, x| {
+            let steps = Steps::new().with_lengths(at(t, [2], &[3, 1])).with_initial(&x[2..]);
+            with_last(x[0], Cell::Tanh, x[1], &steps)
+        };
     }
 }

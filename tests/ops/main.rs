@@ -93,7 +93,8 @@ fn every_node_has_the_users_line() {
 /// The source files of the ops, without their tests.
 fn sources() -> Vec<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tape/op");
-    let files = [folder.to_string(), format!("{folder}/linalg")]
+    let files = ["", "/linalg", "/recurrent"]
+        .map(|family| format!("{folder}{family}"))
         .into_iter()
         .flat_map(|folder| std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()));
     let is_source = |path: &std::path::PathBuf| path.extension().is_some_and(|e| e == "rs");

@@ -3,7 +3,8 @@
 use super::cases::record;
 use gradtape::tape::op::ScalarOp;
 use gradtape::{
-    ANY, Conv, ErrorKind, Expr, Index, IndexExpr, Padding, Pool, Session, Span, Tape, Tensor,
+    ANY, Cell, Conv, ErrorKind, Expr, Index, IndexExpr, Padding, Pool, Session, Span, Steps, Tape,
+    Tensor,
 };
 use std::panic::Location;
 
@@ -472,6 +473,58 @@ fn singular_matrices() {
     assert_eq!(values, (0.0.into(), 0.0.into()));
 }
 
+#[test]
+fn sequences() {
+    let steps = Steps::new;
+    none_differ(&[
+        row("lstm: [2, 8], [2, 8]: expected pre-activations of [batch, time, 4 × hidden]", |t| {
+            z(t, [2, 8]).recurrent(Cell::Lstm, z(t, [2, 8]), &steps())
+        }),
+        row("gru: [?, 3, 6], [2, 8]: expected weights of [hidden, 3 × hidden]", |t| {
+            z(t, [ANY, 3, 6]).recurrent(Cell::Gru, z(t, [2, 8]), &steps())
+        }),
+        row("rnn: [?, 3, 6], [2, 2]: expected 1 × 2 pre-activations, got 6", |t| {
+            z(t, [ANY, 3, 6]).recurrent(Cell::Tanh, z(t, [2, 2]), &steps())
+        }),
+        row("lstm: [1, 3, 8]: expected 2 first states, got 1", |t| {
+            let steps = steps().with_initial(&[z(t, [1, 2])]);
+            z(t, [1, 3, 8]).recurrent_states(Cell::Lstm, z(t, [2, 8]), &steps).0
+        }),
+        row("rnn: [4, 3, 2], [2, 2], [3, 2]: expected first states of [batch, hidden]", |t| {
+            let steps = steps().with_initial(&[z(t, [3, 2])]);
+            z(t, [4, 3, 2]).recurrent(Cell::Relu, z(t, [2, 2]), &steps)
+        }),
+        row("gru: [4, 3, 6], [2, 6], [6]: expected a bias of [hidden]", |t| {
+            let steps = steps().with_hidden_bias(z(t, [6]));
+            z(t, [4, 3, 6]).recurrent(Cell::Gru, z(t, [2, 6]), &steps)
+        }),
+        row("lstm: [4, 3, 8]: expected no hidden bias but for a GRU", |t| {
+            let steps = steps().with_hidden_bias(z(t, [2]));
+            z(t, [4, 3, 8]).recurrent_states(Cell::Lstm, z(t, [2, 8]), &steps).1[0]
+        }),
+        row("lstm: [4, 3, 8]: expected weights of known extents", |t| {
+            z(t, [4, 3, 8]).recurrent(Cell::Lstm, z(t, [ANY, ANY]), &steps())
+        }),
+        row("gru: [4, 3, 6], [2, 6], [3]: expected lengths of [batch]", |t| {
+            let steps = steps().with_lengths(i(t, [3]));
+            z(t, [4, 3, 6]).recurrent(Cell::Gru, z(t, [2, 6]), &steps)
+        }),
+    ]);
+}
+
+/// A second derivative unrolls the steps, so it must know how many there are.
+#[test]
+fn second_derivatives_of_unknown_time() {
+    let tape = Tape::<f64>::new();
+    let (x, wh) = (z(&tape, [2, ANY, 3]), z(&tape, [3, 3]));
+    let loss = x.recurrent(Cell::Tanh, wh, &Steps::new()).square().sum();
+    let slope = tape.gradient(loss, &[wh]).unwrap()[0].square().sum();
+    let e = tape.gradient(slope, &[x]).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Gradient);
+    let text = "expected a known number of steps for a second derivative";
+    assert!(e.message().contains("rnn_gradient") && e.message().ends_with(text), "{e}");
+}
+
 /// What only a run can see: indices and labels that mean nothing, fed shapes that do not fit.
 #[test]
 fn while_running() {
@@ -513,6 +566,15 @@ fn while_running() {
         |z, i| z.softmax_cross_entropy(i),
         &x,
         &[3, 0],
+    );
+    run(
+        "rnn: expected lengths of at most 3, got 4 at position 1",
+        |z, i| {
+            let (x, wh) = (z.expand_dims(&[2]), z.tape().literal(0.5).broadcast_to([1, 1]));
+            x.recurrent(Cell::Tanh, wh, &Steps::new().with_lengths(i))
+        },
+        &x,
+        &[3, 4],
     );
     run("hinge_loss: expected -1 or 1, got 0.5 at position 0", |z, _| z.hinge_loss(z), &x, &[0, 0]);
     run(

@@ -411,3 +411,51 @@ record("avg_pool2d padded", [r(2, 5, 4, 1)], lambda a: nchw(mean)(a).exp())
 record("avg_pool2d without border", [r(2, 5, 4, 2)], nchw(lambda a: mean(a) / mean(torch.ones_like(a))))
 record("global_avg_pool2d", [r(3, 2, 4, 2)], lambda a: a.mean((1, 2)).exp())
 record("global_max_pool2d", [r(3, 2, 4, 2)], lambda a: a.amax((1, 2)).exp())
+
+# --- sequences: with unit input weights, PyTorch's inputs are the pre-activations -----------------
+
+CELLS = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
+
+
+def sequence(cell, lengths=None, reverse=False, states=0, bias=False, last=False, **options):
+    def run(x, wh, *others):
+        columns, hidden = x.shape[2], wh.shape[0]
+        others = list(others)
+        hidden_bias = torch.zeros(columns)
+        if bias:
+            hidden_bias = torch.cat([torch.zeros(2 * hidden), others.pop(0)])
+        weights = {"weight_ih": torch.eye(columns), "weight_hh": wh.T, "bias_ih": torch.zeros(columns),
+                   "bias_hh": hidden_bias}
+        weights = {f"{k}_l0{side}": v for k, v in weights.items() for side in ("", "_reverse")}
+        module = CELLS[cell](columns, hidden, batch_first=True, bidirectional=True, **options)
+        initial = [torch.stack([h, h]) for h in others[:states]]
+        initial = None if not initial else tuple(initial) if cell == "lstm" else initial[0]
+        if lengths is not None:
+            x = torch.nn.utils.rnn.pack_padded_sequence(x, torch.tensor(lengths), True, False)
+        y, final = torch.func.functional_call(module, weights, (x, initial))
+        if lengths is not None:
+            y = torch.nn.utils.rnn.pad_packed_sequence(y, True)[0]
+        y = y[..., hidden:] if reverse else y[..., :hidden]
+        final = final if cell == "lstm" else (final,)
+        return torch.cat([y] + [h[int(reverse)][:, None] for h in final], 1) if last else y
+    return run
+
+
+record("lstm", [r(3, 4, 8), r(2, 8)], sequence("lstm"))
+record("lstm", [r(5, 9, 20), r(5, 20)], sequence("lstm"))
+record("lstm reversed", [r(2, 3, 8), r(2, 8)], sequence("lstm", reverse=True))
+record("lstm from states", [r(2, 3, 8), r(2, 8), r(2, 2), r(2, 2)], sequence("lstm", states=2, last=True))
+record("lstm of lengths", [r(3, 3, 8), r(2, 8), r(3, 2), r(3, 2)], sequence("lstm", [3, 1, 2], states=2, last=True))
+record("lstm of lengths reversed", [r(3, 3, 8), r(2, 8), r(3, 2), r(3, 2)],
+       sequence("lstm", [3, 1, 2], True, states=2, last=True))
+record("gru", [r(3, 4, 6), r(2, 6)], sequence("gru"))
+record("gru", [r(5, 9, 15), r(5, 15)], sequence("gru"))
+record("gru with a bias", [r(2, 3, 6), r(2, 6), r(2), r(2, 2)], sequence("gru", states=1, bias=True, last=True))
+record("gru of lengths", [r(3, 3, 6), r(2, 6), r(2)], sequence("gru", [1, 3, 2], bias=True, last=True))
+record("gru of lengths reversed", [r(3, 3, 6), r(2, 6), r(3, 2)],
+       sequence("gru", [1, 3, 2], True, states=1, last=True))
+record("rnn tanh", [r(3, 4, 3), r(3, 3)], sequence("rnn"))
+record("rnn relu", [r(3, 2, 3), r(3, 3)], sequence("rnn", nonlinearity="relu"))
+record("rnn reversed from states", [r(2, 3, 2), r(2, 2), r(2, 2)],
+       sequence("rnn", reverse=True, states=1, last=True))
+record("rnn of lengths", [r(2, 3, 2), r(2, 2), r(2, 2)], sequence("rnn", [3, 1], states=1, last=True))

@@ -21,6 +21,7 @@ mod permute;
 mod pool;
 mod probe;
 mod prod;
+mod recurrent;
 mod reduce;
 pub(crate) mod scalar;
 #[cfg(test)]
@@ -67,6 +68,7 @@ pub use permute::Permute;
 pub use pool::{Pool, Pooling};
 pub use probe::Probe;
 pub use prod::ProdGrad;
+pub use recurrent::{Cell, Read, Recurrence, Recurrent, RecurrentGradient, RecurrentStates, Steps};
 pub use reduce::{Reduce, Reduction};
 pub use scalar::ScalarOp;
 pub(crate) use scalar::list;
@@ -470,6 +472,12 @@ ops! {
     ConvWeights(ConvWeights),
     /// The largest numbers and means of windows, and their adjoints.
     Pooling(Pooling),
+    /// Recurrent cells over all steps of sequences.
+    Recurrent(Recurrent),
+    /// Their states.
+    RecurrentStates(RecurrentStates),
+    /// The adjoint of those in what enters each step.
+    RecurrentGradient(RecurrentGradient),
     /// The axes in another order.
     Permute(Permute),
     /// A part along each axis.

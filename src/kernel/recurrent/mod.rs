@@ -1,0 +1,340 @@
+//! Recurrent cells over whole sequences, and their gradients by backpropagation through time.
+//! A few samples at a time go through all steps, so that their states stay in cache; a step is
+//! products of the state with columns of the weights, each followed by its gates. Knows no tapes.
+
+mod backward;
+mod cell;
+mod forward;
+#[cfg(test)]
+mod tests;
+
+use crate::kernel::gemm::{MatMut, MatRef, gemm, gemm_scratch};
+use crate::scalar::{Index, Scalar, of_type};
+
+/// The cells, with h for the state, H for its extent and a, of `[batch, G·H]`, for the part of the
+/// input in a step's pre-activations. Blocks of H columns stand in the order of the letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cell {
+    /// i, f, g, o = a + h·Wh; c ← σ(f)·c + σ(i)·tanh(g); h ← σ(o)·tanh(c) (Hochreiter and
+    /// Schmidhuber 1997; Gers et al. 2000). Its second state is c.
+    Lstm,
+    /// r, z = σ(a + h·Wh); n = tanh(a + r·(h·Wh + b)); h ← (1 − z)·n + z·h (Cho et al. 2014, with
+    /// r after the product as in cuDNN and PyTorch).
+    Gru,
+    /// h ← tanh(a + h·Wh) (Elman 1990).
+    Tanh,
+    /// h ← max(a + h·Wh, 0); the subgradient at 0 is 0.
+    Relu,
+}
+
+impl Cell {
+    /// G: the blocks of pre-activations.
+    pub fn gates(self) -> usize {
+        match self {
+            Cell::Lstm => 4,
+            Cell::Gru => 3,
+            Cell::Tanh | Cell::Relu => 1,
+        }
+    }
+
+    /// The states: h, and of an LSTM c.
+    pub fn states(self) -> usize {
+        if self == Cell::Lstm { 2 } else { 1 }
+    }
+
+    /// Blocks that are kept for the gradient: gates, and of a GRU what r is multiplied by.
+    fn kept(self) -> usize {
+        match self {
+            Cell::Lstm | Cell::Gru => 4,
+            Cell::Tanh | Cell::Relu => 0,
+        }
+    }
+
+    /// Blocks of [`Sequence::forward`]'s result: the states, then what is kept.
+    pub(crate) fn packed(self) -> usize {
+        self.states() + self.kept()
+    }
+
+    /// Blocks of [`Sequence::backward`]'s result: the cotangents of the pre-activations, and of a
+    /// GRU's product n.
+    pub(crate) fn cotangents(self) -> usize {
+        if self == Cell::Gru { 4 } else { self.gates() }
+    }
+}
+
+/// What is read of the states over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Read {
+    /// h after each step, 0 where a sequence has ended.
+    Outputs,
+    /// The same, and then the last states as further steps.
+    OutputsAndLast,
+    /// h before each step.
+    Previous,
+}
+
+/// The extents of sequences, and which way they run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Sequence {
+    pub cell: Cell,
+    pub batch: usize,
+    pub time: usize,
+    pub hidden: usize,
+    pub reversed: bool,
+}
+
+/// What [`Sequence::forward`] reads; tensors are column-major.
+#[derive(Clone, Copy)]
+pub(crate) struct Inputs<'a, T> {
+    /// `[batch, time, G·H]`
+    pub pre: &'a [T],
+    /// `[H, G·H]`
+    pub wh: &'a [T],
+    /// The first states, `[batch, H]` each; none are zeros.
+    pub initial: [Option<&'a [T]>; 2],
+    /// What a GRU adds to its product n, `[H]`.
+    pub bias: Option<&'a [T]>,
+    /// The steps of each sequence; without them all are as long as time.
+    pub lengths: Option<&'a [Index]>,
+}
+
+/// What [`Sequence::backward`] reads.
+#[derive(Clone, Copy)]
+pub(crate) struct Cotangent<'a, T> {
+    /// The result of [`Sequence::forward`].
+    pub packed: &'a [T],
+    pub wh: &'a [T],
+    pub lengths: Option<&'a [Index]>,
+    /// The cotangent of what was read.
+    pub ct: &'a [T],
+    pub read: Read,
+    /// Whether the first states' cotangents are wanted.
+    pub states: bool,
+}
+
+/// A step: its place in time, and the positions of the states before and after it.
+#[derive(Clone, Copy)]
+struct Step {
+    at: usize,
+    before: usize,
+    after: usize,
+}
+
+/// Samples that go through all steps together: some vectors of both types.
+const ROWS: usize = 64;
+/// About how many elements of a gate are worked on at a time, so that all gates stay in L1.
+const BLOCK: usize = 1024;
+/// Columns of a product made at a time: so few that gemm reads the state in place.
+const COLUMNS: usize = 32;
+
+impl Sequence {
+    /// The elements of the forward result, `[batch, time + 1, packed·H]`: at position p the
+    /// states, and in the blocks after them what is kept of the step at p. A sequence that has
+    /// ended keeps its state.
+    pub(crate) fn forward<T: Scalar>(&self, x: &Inputs<T>, packed: &mut [T], scratch: &mut [T]) {
+        type Run<T> = for<'a> fn(&Sequence, &Inputs<'a, T>, &mut [T], &mut [T]);
+        let (single, double): (Run<f32>, Run<f64>) = (forward::run, forward::run);
+        of_type::<Run<T>>(&single, &double)(self, x, packed, scratch);
+    }
+
+    /// The cotangents of what enters each step, `[batch, time, cotangents·H]`; if the states' are
+    /// wanted, at one more position after the last those of the first states.
+    pub(crate) fn backward<T: Scalar>(&self, x: &Cotangent<T>, y: &mut [T], scratch: &mut [T]) {
+        type Run<T> = for<'a> fn(&Sequence, &Cotangent<'a, T>, &mut [T], &mut [T]);
+        let (single, double): (Run<f32>, Run<f64>) = (backward::run, backward::run);
+        of_type::<Run<T>>(&single, &double)(self, x, y, scratch);
+    }
+
+    /// The scratch of [`Sequence::forward`].
+    pub(crate) fn scratch<T: Scalar>(&self) -> usize {
+        let rows = self.batch.min(ROWS);
+        rows * (4 * self.hidden + 4 * self.block_columns(rows))
+            + gemm_scratch::<T>(rows, COLUMNS.min(self.hidden), self.hidden)
+    }
+
+    /// The scratch of [`Sequence::backward`].
+    pub(crate) fn scratch_of_backward<T: Scalar>(&self) -> usize {
+        let (rows, inner) = (self.batch.min(ROWS), self.cell.gates() * self.hidden);
+        rows * (4 * self.hidden + inner + 7 * self.block_columns(rows))
+            + inner * self.hidden
+            + gemm_scratch::<T>(rows, COLUMNS.min(self.hidden), inner)
+    }
+
+    /// About how many operations each way takes: the product, and some thirty for each element
+    /// of the state.
+    pub(crate) fn flops(&self) -> usize {
+        let states = self.batch.saturating_mul(self.time).saturating_mul(self.hidden);
+        states.saturating_mul(2 * self.cell.gates() * self.hidden + 30)
+    }
+
+    /// What is read of the forward result: `[batch, time, H]`, and with the last states
+    /// `[batch, time + states, H]`.
+    pub(crate) fn read<T: Scalar>(
+        &self,
+        read: Read,
+        packed: &[T],
+        lengths: Option<&[Index]>,
+        y: &mut [T],
+    ) {
+        let Sequence { batch, time, hidden, reversed, .. } = *self;
+        if y.is_empty() {
+            return;
+        }
+        let column = batch * (time + 1);
+        let first = usize::from((read == Read::Previous) == reversed) * batch;
+        for (j, y) in y.chunks_exact_mut(batch * self.read_positions(read)).enumerate() {
+            let (outputs, last) = y.split_at_mut(batch * time);
+            outputs.copy_from_slice(&packed[j * column + first..][..batch * time]);
+            if let (Some(lengths), false) = (lengths, read == Read::Previous) {
+                for (t, y) in outputs.chunks_exact_mut(batch).enumerate() {
+                    let ended = y.iter_mut().zip(lengths).filter(|(_, n)| t >= **n as usize);
+                    ended.for_each(|(y, _)| *y = T::zero());
+                }
+            }
+            for (state, y) in last.chunks_exact_mut(batch).enumerate() {
+                let at = (j + state * hidden) * column + self.last() * batch;
+                y.copy_from_slice(&packed[at..][..batch]);
+            }
+        }
+    }
+
+    /// The extent of what is read along time.
+    pub(crate) fn read_positions(&self, read: Read) -> usize {
+        match read {
+            Read::OutputsAndLast => self.time + self.cell.states(),
+            Read::Outputs | Read::Previous => self.time,
+        }
+    }
+
+    /// All steps, in the order in which they are taken.
+    fn steps(self) -> impl DoubleEndedIterator<Item = Step> {
+        let back = usize::from(self.reversed);
+        (0..self.time).map(move |s| {
+            let at = if self.reversed { self.time - 1 - s } else { s };
+            Step { at, before: at + back, after: at + 1 - back }
+        })
+    }
+
+    /// The position of the first states.
+    fn first(&self) -> usize {
+        if self.reversed { self.time } else { 0 }
+    }
+
+    /// The position of the last states.
+    fn last(&self) -> usize {
+        self.time - self.first()
+    }
+
+    /// The columns of a gate that are worked on at a time.
+    fn block_columns(&self, rows: usize) -> usize {
+        (BLOCK / rows.max(1)).max(8).min(self.hidden)
+    }
+}
+
+/// Some neighboring samples of a tensor `[batch, positions, columns]`.
+#[derive(Clone, Copy)]
+struct Rows {
+    first: usize,
+    n: usize,
+    batch: usize,
+    positions: usize,
+}
+
+impl Rows {
+    /// Where this column begins at a position, and the distance of the next one.
+    fn place(&self, position: usize, column: usize) -> (usize, usize) {
+        let step = self.batch * self.positions;
+        (self.first + self.batch * position + step * column, step)
+    }
+
+    /// Columns from `column` on, as many as `to` has room for.
+    fn load<T: Scalar>(&self, x: &[T], position: usize, column: usize, to: &mut [T]) {
+        let (at, step) = self.place(position, column);
+        match self.n {
+            8 => copy::<T, 8>(x, at, step, to, 0, 8),
+            16 => copy::<T, 16>(x, at, step, to, 0, 16),
+            32 => copy::<T, 32>(x, at, step, to, 0, 32),
+            ROWS => copy::<T, ROWS>(x, at, step, to, 0, ROWS),
+            n => {
+                for (j, to) in to.chunks_exact_mut(n).enumerate() {
+                    to.copy_from_slice(&x[at + j * step..][..n]);
+                }
+            }
+        }
+    }
+
+    /// Puts columns at `column` and after it.
+    fn store<T: Scalar>(&self, from: &[T], position: usize, column: usize, y: &mut [T]) {
+        let (at, step) = self.place(position, column);
+        match self.n {
+            8 => copy::<T, 8>(from, 0, 8, y, at, step),
+            16 => copy::<T, 16>(from, 0, 16, y, at, step),
+            32 => copy::<T, 32>(from, 0, 32, y, at, step),
+            ROWS => copy::<T, ROWS>(from, 0, ROWS, y, at, step),
+            n => {
+                for (j, from) in from.chunks_exact(n).enumerate() {
+                    y[at + j * step..][..n].copy_from_slice(from);
+                }
+            }
+        }
+    }
+
+    /// Zeros in so many columns from `column` on.
+    fn clear<T: Scalar>(&self, position: usize, column: usize, columns: usize, y: &mut [T]) {
+        let (at, step) = self.place(position, column);
+        (0..columns).for_each(|j| y[at + j * step..][..self.n].fill(T::zero()));
+    }
+}
+
+/// Columns of a known length, which makes a copy a few moves; the side with columns one after the
+/// other says how many there are.
+#[inline(always)]
+fn copy<T: Scalar, const N: usize>(
+    x: &[T],
+    x_at: usize,
+    x_step: usize,
+    y: &mut [T],
+    y_at: usize,
+    y_step: usize,
+) {
+    let columns = if x_step == N { x.len() / N } else { y.len() / N };
+    for j in 0..columns {
+        let from = x.get(x_at + j * x_step..).and_then(|x| x.first_chunk::<N>());
+        let to = y.get_mut(y_at + j * y_step..).and_then(|y| y.first_chunk_mut::<N>());
+        if let (Some(from), Some(to)) = (from, to) {
+            *to = *from;
+        }
+    }
+}
+
+/// C += A·B for A and C of contiguous columns, some columns at a time.
+fn add_product<T: Scalar>(
+    rows: usize,
+    a: &[T],
+    b: MatRef<T>,
+    c: &mut [T],
+    scratch: &mut [T],
+) {
+    let (inner, cols) = (b.rows, b.cols);
+    let a = MatRef::strided(a, (rows, inner), (1, rows));
+    for j in (0..cols).step_by(COLUMNS) {
+        let part = j..cols.min(j + COLUMNS);
+        let data = &mut c[rows * j..rows * part.end];
+        let c = MatMut { data, rows, cols: part.len(), row_stride: 1, col_stride: rows };
+        gemm(a, b.columns(part), c, true, scratch);
+    }
+}
+
+/// Calls `f` for each sample whose sequence has ended by this step.
+fn ended(lengths: Option<&[Index]>, rows: &Rows, at: usize, mut f: impl FnMut(usize)) {
+    let Some(lengths) = lengths else { return };
+    let lengths = &lengths[rows.first..][..rows.n];
+    lengths.iter().enumerate().filter(|(_, n)| at >= **n as usize).for_each(|(row, _)| f(row));
+}
+
+/// The next so many elements of the scratch.
+fn cut<'a, T>(scratch: &mut &'a mut [T], n: usize) -> &'a mut [T] {
+    let (head, rest) = std::mem::take(scratch).split_at_mut(n);
+    *scratch = rest;
+    head
+}
