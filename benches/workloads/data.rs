@@ -6,6 +6,7 @@ use gradtape::{Index, Result, Shape, Tensor};
 /// Streams of the generator: 100 + p are the initial values of parameter p, 200 + p directions.
 pub const INPUTS: u64 = 1;
 pub const TARGETS: u64 = 2;
+pub const TOKENS: u64 = 3;
 pub const WEIGHTS: u64 = 100;
 pub const DIRECTIONS: u64 = 200;
 
@@ -64,4 +65,14 @@ pub fn linear_targets(rows: usize, features: usize) -> Tensor<f32> {
         (sum * 2f64.powi(-23) + 0.1 * f64::from(real(TARGETS, row))) as f32
     };
     Tensor::vector((0..rows).map(target).collect())
+}
+
+/// A batch of sequences of 64 tokens, and for each token the sum of it and the one before.
+pub fn tokens(batch: usize, rows: usize, steps: usize) -> Result<[Tensor<Index>; 2]> {
+    let token = |row: usize, t: usize| (integer(TOKENS, row * steps + t) >> 18) as Index;
+    let table = |of: &dyn Fn(usize, usize) -> Index| {
+        Tensor::from_fn([rows, steps], |at| of(batch * rows + at[0], at[1]))
+    };
+    let before = |row, t: usize| if t == 0 { 0 } else { token(row, t - 1) };
+    Ok([table(&token)?, table(&|row, t| (token(row, t) + before(row, t)) % 64)?])
 }

@@ -7,6 +7,7 @@ mod data;
 mod images;
 mod machine;
 mod models;
+mod sequences;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 

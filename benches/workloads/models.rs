@@ -1,11 +1,11 @@
 //! The workloads: what is recorded, what is fed, what a step fetches.
 
 use crate::data::{self, DIRECTIONS, INPUTS, TARGETS};
-use crate::images;
+use crate::{images, sequences};
 use gradtape::optim::{Adam, Sgd};
-use gradtape::{ANY, Expr, Feed, Fetch, Index, Placeholder, Result, Tape, Tensor};
+use gradtape::{ANY, Cell, Expr, Feed, Fetch, Index, Placeholder, Result, Tape, Tensor};
 
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 13] = [
     "linreg_gd",
     "logreg_mnist",
     "mlp_mnist",
@@ -17,6 +17,8 @@ pub const NAMES: [&str; 11] = [
     "scalar_graph",
     "lenet",
     "cnn_cifar",
+    "lstm_char",
+    "gru_char",
 ];
 
 /// A tape with what a step fetches and feeds. Handles carry no lifetime, so it owns all it needs.
@@ -70,6 +72,8 @@ impl Workload {
             "scalar_graph" => scalar_graph()?,
             "lenet" => images::lenet()?,
             "cnn_cifar" => images::cifar()?,
+            "lstm_char" => sequences::characters(Cell::Lstm)?,
+            "gru_char" => sequences::characters(Cell::Gru)?,
             _ => return Ok(None),
         }))
     }

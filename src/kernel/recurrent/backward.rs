@@ -1,7 +1,7 @@
 //! Backpropagation through time: the cotangents of what enters each step.
 
 use super::forward::quarters;
-use super::{Cell, Cotangent, Read, Rows, ROWS, Sequence, add_product, cell, cut, ended};
+use super::{Cell, Cotangent, ROWS, Read, Rows, Sequence, add_product, cell, cut, ended};
 use crate::kernel::gemm::MatRef;
 use crate::kernel::math::Elementary;
 use crate::scalar::Scalar;
@@ -106,9 +106,7 @@ fn some_rows<T: Elementary>(
                 Cell::Gru => {
                     input.load(x.packed, step.before, j, before);
                     let [d0, d1, d2, _] = &mut d;
-                    cell::gru_gradient(
-                        k0, k1, k2, k3, before, dh_part, new_dh, d0, d1, dn, d2,
-                    );
+                    cell::gru_gradient(k0, k1, k2, k3, before, dh_part, new_dh, d0, d1, dn, d2);
                 }
                 Cell::Tanh | Cell::Relu => {
                     input.load(x.packed, step.after, j, after);
@@ -163,8 +161,7 @@ fn add_unless_ended<T: Scalar>(x: &Cotangent<T>, read: &Rows, at: usize, dh: &mu
     let (from, step) = read.place(at, 0);
     for (j, dh) in dh.chunks_exact_mut(read.n).enumerate() {
         let ct = &x.ct[from + j * step..];
-        for ((dh, &ct), _) in
-            dh.iter_mut().zip(ct).zip(lengths).filter(|(_, n)| at < **n as usize)
+        for ((dh, &ct), _) in dh.iter_mut().zip(ct).zip(lengths).filter(|(_, n)| at < **n as usize)
         {
             *dh += ct;
         }

@@ -1,6 +1,6 @@
 //! All steps of a sequence, and what its gradient will read.
 
-use super::{Cell, Inputs, Rows, ROWS, Sequence, add_product, cell, cut, ended};
+use super::{Cell, Inputs, ROWS, Rows, Sequence, add_product, cell, cut, ended};
 use crate::kernel::gemm::MatRef;
 use crate::kernel::math::Elementary;
 

@@ -308,13 +308,7 @@ fn copy<T: Scalar, const N: usize>(
 }
 
 /// C += A·B for A and C of contiguous columns, some columns at a time.
-fn add_product<T: Scalar>(
-    rows: usize,
-    a: &[T],
-    b: MatRef<T>,
-    c: &mut [T],
-    scratch: &mut [T],
-) {
+fn add_product<T: Scalar>(rows: usize, a: &[T], b: MatRef<T>, c: &mut [T], scratch: &mut [T]) {
     let (inner, cols) = (b.rows, b.cols);
     let a = MatRef::strided(a, (rows, inner), (1, rows));
     for j in (0..cols).step_by(COLUMNS) {

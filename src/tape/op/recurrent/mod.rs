@@ -89,20 +89,22 @@ impl Recurrence {
         }
         let Parts { pre, wh, initial, bias, lengths } = self.parts(x);
         let &[batch, time, columns] = pre.extents() else {
-            bail!(Shape, "{}: expected pre-activations of [batch, time, {gates} × hidden]", list(x));
+            bail!(
+                Shape,
+                "{}: expected pre-activations of [batch, time, {gates} × hidden]",
+                list(x)
+            );
         };
         let hidden = match *wh.extents() {
-            [hidden, inner] if fits(blocks(hidden), inner) && (inner == ANY || inner % gates == 0) => {
+            [hidden, inner]
+                if fits(blocks(hidden), inner) && (inner == ANY || inner % gates == 0) =>
+            {
                 hidden.min(if inner == ANY { ANY } else { inner / gates })
             }
             _ => bail!(Shape, "{}: expected weights of [hidden, {gates} × hidden]", list(x)),
         };
         if !fits(blocks(hidden), columns) {
-            bail!(
-                Shape,
-                "{}: expected {gates} × {hidden} pre-activations, got {columns}",
-                list(x)
-            );
+            bail!(Shape, "{}: expected {gates} × {hidden} pre-activations, got {columns}", list(x));
         }
         let shaped = |x: &Shape, extents: &[usize]| {
             x.rank() == extents.len() && x.extents().iter().zip(extents).all(|(&a, &b)| fits(a, b))

@@ -6,8 +6,8 @@ use crate::error::{Result, bail};
 use crate::scalar::Scalar;
 use crate::shape::ANY;
 use crate::tape::Expr;
-use crate::tape::op::{ById, Cotangents, Pass, Span, Vjp};
 use crate::tape::op::VjpRule;
+use crate::tape::op::{ById, Cotangents, Pass, Span, Vjp};
 use std::sync::Arc;
 
 /// The cotangents of a gradient's inputs: the steps are recorded, their gradient is taken, and
