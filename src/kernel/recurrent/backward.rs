@@ -51,9 +51,9 @@ fn some_rows<T: Elementary>(
     mut scratch: &mut [T],
 ) {
     let Sequence { cell, batch, time, hidden, .. } = *sequence;
-    let rows = |positions| Rows { first, n, batch, positions };
-    let (input, read) = (rows(time + 1), rows(sequence.read_positions(x.read)));
-    let output = rows(time + usize::from(x.states));
+    let input = Rows::by_step(first, n, batch, cell.packed() * hidden);
+    let read = Rows::over_time(first, n, batch, sequence.read_positions(x.read));
+    let output = Rows::over_time(first, n, batch, time + usize::from(x.states));
     let inner = cell.gates() * hidden;
     let weights = MatRef::strided(transposed, (inner, hidden), (1, inner));
     let columns = sequence.block_columns(n);

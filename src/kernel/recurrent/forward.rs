@@ -29,8 +29,9 @@ fn some_rows<T: Elementary>(
     mut scratch: &mut [T],
 ) {
     let Sequence { cell, batch, time, hidden, .. } = *sequence;
-    let rows = |positions| Rows { first, n, batch, positions };
-    let (input, output, state) = (rows(time), rows(time + 1), rows(1));
+    let input = Rows::over_time(first, n, batch, time);
+    let output = Rows::by_step(first, n, batch, cell.packed() * hidden);
+    let state = Rows::by_step(first, n, batch, hidden);
     let columns = sequence.block_columns(n);
     let mut h = cut(&mut scratch, n * hidden);
     let mut c = cut(&mut scratch, n * hidden);

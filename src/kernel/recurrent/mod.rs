@@ -128,9 +128,9 @@ const BLOCK: usize = 1024;
 const COLUMNS: usize = 32;
 
 impl Sequence {
-    /// The elements of the forward result, `[batch, time + 1, packed·H]`: at position p the
+    /// The elements of the forward result, `[batch, packed·H, time + 1]`: at position p the
     /// states, and in the blocks after them what is kept of the step at p. A sequence that has
-    /// ended keeps its state.
+    /// ended keeps its state. Time comes last, so that what a step reads and writes is one piece.
     pub(crate) fn forward<T: Scalar>(&self, x: &Inputs<T>, packed: &mut [T], scratch: &mut [T]) {
         type Run<T> = for<'a> fn(&Sequence, &Inputs<'a, T>, &mut [T], &mut [T]);
         let (single, double): (Run<f32>, Run<f64>) = (forward::run, forward::run);
@@ -176,25 +176,26 @@ impl Sequence {
         lengths: Option<&[Index]>,
         y: &mut [T],
     ) {
-        let Sequence { batch, time, hidden, reversed, .. } = *self;
+        let Sequence { cell, batch, time, hidden, .. } = *self;
         if y.is_empty() {
             return;
         }
-        let column = batch * (time + 1);
-        let first = usize::from((read == Read::Previous) == reversed) * batch;
-        for (j, y) in y.chunks_exact_mut(batch * self.read_positions(read)).enumerate() {
-            let (outputs, last) = y.split_at_mut(batch * time);
-            outputs.copy_from_slice(&packed[j * column + first..][..batch * time]);
-            if let (Some(lengths), false) = (lengths, read == Read::Previous) {
-                for (t, y) in outputs.chunks_exact_mut(batch).enumerate() {
-                    let ended = y.iter_mut().zip(lengths).filter(|(_, n)| t >= **n as usize);
-                    ended.for_each(|(y, _)| *y = T::zero());
-                }
+        let rows = Rows::over_time(0, batch, batch, self.read_positions(read));
+        let state = |position: usize, state: usize| {
+            &packed[batch * hidden * (state + cell.packed() * position)..][..batch * hidden]
+        };
+        for step in self.steps() {
+            let position = if read == Read::Previous { step.before } else { step.after };
+            rows.store(state(position, 0), step.at, 0, y);
+            if read != Read::Previous {
+                ended(lengths, &rows, step.at, |row| {
+                    let (at, column) = rows.place(step.at, 0);
+                    (0..hidden).for_each(|j| y[at + row + j * column] = T::zero());
+                });
             }
-            for (state, y) in last.chunks_exact_mut(batch).enumerate() {
-                let at = (j + state * hidden) * column + self.last() * batch;
-                y.copy_from_slice(&packed[at..][..batch]);
-            }
+        }
+        for number in 0..self.read_positions(read) - time {
+            rows.store(state(self.last(), number), time + number, 0, y);
         }
     }
 
@@ -231,26 +232,37 @@ impl Sequence {
     }
 }
 
-/// Some neighboring samples of a tensor `[batch, positions, columns]`.
+/// Some neighboring samples of a tensor of positions in time and columns.
 #[derive(Clone, Copy)]
 struct Rows {
     first: usize,
     n: usize,
-    batch: usize,
-    positions: usize,
+    /// From a position to the next, and from a column to the next.
+    position: usize,
+    column: usize,
 }
 
 impl Rows {
+    /// Of `[batch, positions, columns]`.
+    fn over_time(first: usize, n: usize, batch: usize, positions: usize) -> Rows {
+        Rows { first, n, position: batch, column: batch * positions }
+    }
+
+    /// Of `[batch, columns, positions]`.
+    fn by_step(first: usize, n: usize, batch: usize, columns: usize) -> Rows {
+        Rows { first, n, position: batch * columns, column: batch }
+    }
+
     /// Where this column begins at a position, and the distance of the next one.
     fn place(&self, position: usize, column: usize) -> (usize, usize) {
-        let step = self.batch * self.positions;
-        (self.first + self.batch * position + step * column, step)
+        (self.first + self.position * position + self.column * column, self.column)
     }
 
     /// Columns from `column` on, as many as `to` has room for.
     fn load<T: Scalar>(&self, x: &[T], position: usize, column: usize, to: &mut [T]) {
         let (at, step) = self.place(position, column);
         match self.n {
+            n if n == step => to.copy_from_slice(&x[at..][..to.len()]),
             8 => copy::<T, 8>(x, at, step, to, 0, 8),
             16 => copy::<T, 16>(x, at, step, to, 0, 16),
             32 => copy::<T, 32>(x, at, step, to, 0, 32),
@@ -267,6 +279,7 @@ impl Rows {
     fn store<T: Scalar>(&self, from: &[T], position: usize, column: usize, y: &mut [T]) {
         let (at, step) = self.place(position, column);
         match self.n {
+            n if n == step => y[at..][..from.len()].copy_from_slice(from),
             8 => copy::<T, 8>(from, 0, 8, y, at, step),
             16 => copy::<T, 16>(from, 0, 16, y, at, step),
             32 => copy::<T, 32>(from, 0, 32, y, at, step),

@@ -90,9 +90,9 @@ impl Given {
     }
 
     fn last<T: Scalar>(&self, packed: &[T], state: usize, row: usize, j: usize) -> f64 {
-        let Sequence { batch, time, hidden, .. } = self.sequence;
-        let column = state * hidden + j;
-        packed[row + batch * (self.sequence.last() + (time + 1) * column)].to_f64()
+        let Sequence { cell, batch, hidden, .. } = self.sequence;
+        let columns = cell.packed() * hidden;
+        packed[row + batch * (state * hidden + j + columns * self.sequence.last())].to_f64()
     }
 
     /// ⟨ct, outputs and last states⟩ and the cotangents of what enters each step.

@@ -31,7 +31,7 @@ impl<T: Scalar> Primitive<T> for Recurrent {
 
     fn shape(&self, x: &[Shape]) -> Result<Shape> {
         let Extents { batch, time, hidden } = self.0.extents(x)?;
-        Ok([batch, plus(time, 1), times(hidden, self.0.cell.packed())].into())
+        Ok([batch, times(hidden, self.0.cell.packed()), plus(time, 1)].into())
     }
 
     fn dtype(&self, x: &[DType]) -> Result<DType> {
@@ -167,7 +167,7 @@ impl<T: Scalar> Primitive<T> for RecurrentStates {
 pub(super) fn packed(of: &Recurrence, x: &[Shape], others: usize) -> Result<Extents> {
     let extents = of.extents(&x[others..])?;
     let Extents { batch, time, hidden } = extents;
-    let want: Shape = [batch, plus(time, 1), times(hidden, of.cell.packed())].into();
+    let want: Shape = [batch, times(hidden, of.cell.packed()), plus(time, 1)].into();
     match want.accepts_or_any(&x[0]) {
         true => Ok(extents),
         false => bail!(Shape, "{}: expected {want} first", list(x)),
