@@ -237,6 +237,10 @@ fn padding_does_not_matter() -> Result<()> {
     Ok(())
 }
 
+fn sum_of<'t>(y: E<'t>, last: &[E<'t>]) -> E<'t> {
+    last.iter().map(|h| h.sin().sum()).fold(y.square().sum(), |a, b| a + b)
+}
+
 /// Layers in both directions are those of their steps, one above the other.
 #[test]
 fn layers_in_both_directions() -> Result<()> {
@@ -267,13 +271,9 @@ fn layers_in_both_directions() -> Result<()> {
             want = tape.concat(&sides, -1);
         }
         let parameters = rnn.parameters();
-        let loss = |y: E<'_>, last: &[E<'_>]| {
-            let sums = last.iter().map(|h| h.sin().sum());
-            sums.fold(y.square().sum(), |a, b| a + b)
-        };
         assert_eq!(parameters.len(), if cell == Cell::Gru { 16 } else { 12 });
-        let got = tape.gradient(loss(y, &last), &parameters)?;
-        let expected = tape.gradient(loss(want, &want_last), &parameters)?;
+        let got = tape.gradient(sum_of(y, &last), &parameters)?;
+        let expected = tape.gradient(sum_of(want, &want_last), &parameters)?;
         let got = [vec![y], last, got].concat();
         let expected = [vec![want], want_last, expected].concat();
         let feed = draw(&[3, 4, 5], &mut rng);
@@ -311,7 +311,7 @@ fn embedded_sequences() -> Result<()> {
     let fetches = [short, long, all, of(short)?, of(long)?, of(all)?];
     let feed = Tensor::from_fn([3, 7], |_| rng.below(6) as Index)?;
     let mut session = Session::new(&tape)?;
-    let values = session.run(&fetches, &[tokens.feed(&feed)])?;
+    let values = session.run(&fetches[..], &[tokens.feed(&feed)])?;
     for k in [1, 2] {
         assert!(difference(&values[k..=k], &values[..1]) < 1e-13);
         assert!(difference(&values[3 + k..4 + k], &values[3..4]) < 1e-13);
@@ -345,7 +345,7 @@ fn a_gru_remembers() -> Result<()> {
     let (mut first, mut late) = (0.0, 0.0);
     for step in 0..120 {
         let feed = Tensor::from_fn([64, 9], |_| rng.below(4) as Index)?;
-        let (loss, ()) = session.run((loss, train), &[tokens.feed(&feed)])?;
+        let (loss, _) = session.run((loss, train), &[tokens.feed(&feed)])?;
         let loss = loss.item()?;
         first = if step == 0 { loss } else { first };
         late = loss;
