@@ -127,7 +127,7 @@ impl Example {
         let plain = by_steps(cell, x[0], x[1], bias, states, n_opt, self.reversed);
 
         let mut targets = vec![x[0], x[1]];
-        targets.extend(self.initial.then_some(states).unwrap_or_default());
+        targets.extend(if self.initial { states } else { &[] });
         targets.extend(bias);
         let ways = [fused, plain].map(|(y, last)| {
             // Weights that differ everywhere, so that no cotangent is 1.

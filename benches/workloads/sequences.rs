@@ -17,10 +17,10 @@ pub fn characters(cell: Cell) -> Result<Workload> {
     let y = tape.index_placeholder("y", [ANY, STEPS]);
     let embeddings = data::reals(data::WEIGHTS, 0, 1.0, &[CHARACTERS, CHARACTERS])?;
     let embeddings = tape.variable("embeddings", embeddings);
-    let wx = tape.variable("wx", data::weights(1, [CHARACTERS, width])?);
-    let wh = tape.variable("wh", data::weights(2, [HIDDEN, width])?);
+    let wx = tape.variable("wx", data::weights(1, &[CHARACTERS, width])?);
+    let wh = tape.variable("wh", data::weights(2, &[HIDDEN, width])?);
     let b = tape.variable("b", Tensor::zeros([width])?);
-    let wo = tape.variable("wo", data::weights(4, [HIDDEN, CHARACTERS])?);
+    let wo = tape.variable("wo", data::weights(4, &[HIDDEN, CHARACTERS])?);
     let bo = tape.variable("bo", Tensor::zeros([CHARACTERS])?);
     // There are fewer characters than steps: rows of the product, not a product of rows.
     let pre = (embeddings.matmul(wx) + b).take(0, x);
