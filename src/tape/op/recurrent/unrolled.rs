@@ -6,8 +6,7 @@ use crate::error::{Result, bail};
 use crate::scalar::Scalar;
 use crate::shape::ANY;
 use crate::tape::Expr;
-use crate::tape::op::VjpRule;
-use crate::tape::op::{Cotangents, Pass, Span, Vjp};
+use crate::tape::op::{Cotangents, Span, Vjp};
 
 /// The cotangents of a gradient's inputs: the steps are recorded, their gradient is taken, and
 /// then that one's.
@@ -60,8 +59,7 @@ pub(super) fn vjp<'t, T: Scalar>(
 
 /// The same value as a node of its own.
 fn fresh<T: Scalar>(x: Expr<'_, T>) -> Expr<'_, T> {
-    let rule = VjpRule::new(vec![], |at| Ok(vec![Some(at.ct)]));
-    x.tape().apply(Pass::WithVjp(rule), &[x, x])
+    x.tape().custom_gradient(&[x], x, |_, _, ct| vec![ct])
 }
 
 /// Block number `i` of the columns.
