@@ -4,14 +4,11 @@
 
 mod common;
 
-use common::plot::{self, Series};
-use common::{Options, Result, Run, Summary};
-use gradtape::data::metrics::ConfusionMatrix;
+use common::images::{Classifier, Lesson};
+use common::{Options, Result, plot};
 use gradtape::nn::{Activation, Mlp, summary};
-use gradtape::optim::{Adam, Schedule};
-use gradtape::{ANY, Philox, Session, Tape, data};
+use gradtape::{ANY, Philox, Tape, data};
 use std::process::ExitCode;
-use std::time::Instant;
 
 /// Train 784-256-128-10 with relu and Adam on MNIST; 98 % of the test images within ten epochs
 #[derive(clap::Parser)]
@@ -44,72 +41,25 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result {
     let [train, test] = data::mnist::<f32>(&args.data)?;
     let first: Vec<u32> = (0..args.images.min(train.len() as u32)).collect();
-    let mut batches = train.subset(&first)?.batches(args.batch)?.shuffle(args.options.seed);
-    let (test_images, test_labels) = (test.x()?, test.y()?);
+    let train = train.subset(&first)?;
 
-    // Record the network, its loss and a step of training.
+    // Record the network; the rest is common to classifiers of images.
     let tape = Tape::<f32>::new();
     let images = tape.placeholder("images", [ANY, 28, 28]);
     let labels = tape.index_placeholder("labels", [ANY]);
     let mut rng = Philox::new(args.options.seed, 0);
     let model = Mlp::new(&tape, &[784, 256, 128, 10], Activation::Relu, &mut rng)?;
     let logits = model.forward(images.flatten());
-    let predicted = logits.argmax(-1);
-    let loss = logits.softmax_cross_entropy(labels).mean();
-    // The rate falls to 0 along a cosine: large steps at first, small ones to settle.
-    let (epochs, n_batches) = (args.epochs as usize, batches.n_batches());
-    let n_steps = (epochs * n_batches) as u64;
-    let step = Adam::new(Schedule::Cosine { rate: args.rate, end: 0.0, n_steps }).minimize(loss)?;
-    let mut run = Run::start(&args.options, n_steps as usize)?;
-    run.say(summary(&tape))?;
-
-    let mut session = Session::new(&tape)?;
-    let evaluate = |session: &mut Session<f32>| -> Result<(f64, ConfusionMatrix)> {
-        let feeds = [images.feed(&test_images), labels.feed(&test_labels)];
-        let (loss, predicted) = session.run((loss, predicted), &feeds)?;
-        let confusion = ConfusionMatrix::new(&test_labels, &predicted, 10)?;
-        Ok((loss.item()?.into(), confusion))
+    let classifier = Classifier { images, labels, training: logits, updates: vec![], logits };
+    let lesson = Lesson {
+        options: &args.options,
+        epochs: args.epochs,
+        batch: args.batch,
+        // Large steps at first, small ones to settle.
+        rate: args.rate,
+        threads: 1,
+        names: &plot::names(0..10),
+        about: &summary(&tape),
     };
-
-    // Train. Once there was a step of each size of batch, steps allocate nothing.
-    let (mut x, mut y, mut out) = Default::default();
-    let (mut test_loss, mut confusion) = evaluate(&mut session)?;
-    let mut test_losses = vec![(0.0, test_loss)];
-    let mut train_seconds = 0.0;
-    for epoch in 1..=epochs {
-        let started = Instant::now();
-        while batches.next_into(&mut x, &mut y)? {
-            session.run_into((loss, step), &[images.feed(&x), labels.feed(&y)], &mut out)?;
-            run.step(out.0.item()?.into(), ("test accuracy", confusion.accuracy()));
-        }
-        let seconds = started.elapsed().as_secs_f64();
-        train_seconds += seconds;
-        (test_loss, confusion) = evaluate(&mut session)?;
-        test_losses.push((epoch as f64, test_loss));
-        run.say(format_args!(
-            "epoch {epoch:2}: loss {:.4}, test loss {test_loss:.4}, test accuracy {:.2} %, \
-             {seconds:.2} s, {:.0} steps/s",
-            run.mean_loss(n_batches),
-            100.0 * confusion.accuracy(),
-            n_batches as f64 / seconds,
-        ))?;
-    }
-
-    let test_losses = Series { name: "test loss", points: test_losses };
-    run.write("loss.svg", &plot::loss_curve(run.losses(), n_batches, &[test_losses])?)?;
-    run.write("result.svg", &plot::confusion(&confusion, &plot::names(0..10))?)?;
-    run.finish(
-        &session,
-        &Summary {
-            epochs,
-            final_loss: run.mean_loss(n_batches),
-            metric: "test accuracy",
-            value: confusion.accuracy(),
-            more: &[
-                ("test_loss", test_loss),
-                ("epoch_seconds", train_seconds / epochs as f64),
-                ("steps_per_second", n_steps as f64 / train_seconds),
-            ],
-        },
-    )
+    classifier.learn(&lesson, [train, test])
 }

@@ -2,7 +2,9 @@
 //! in `plot` their pictures. Knows no model.
 #![allow(dead_code)] // Each example uses its part.
 
+pub mod images;
 pub mod plot;
+pub mod text;
 
 use clap::Parser;
 use gradtape::{Expr, Feed, Scalar, Session};
