@@ -166,7 +166,7 @@ fn times(extent: usize, n: usize) -> usize {
     if extent == ANY { ANY } else { extent.saturating_mul(n) }
 }
 
-/// How sequences are run, for [`Expr::recurrent`]: which way, from which states, for how many steps.
+/// How sequences are run, for [`Expr::recurrent`]: which way, from which states, how many steps.
 ///
 /// ```
 /// use gradtape::{ANY, Cell, Steps, Tape, Tensor};

@@ -29,8 +29,11 @@ pub(super) fn vjp<'t, T: Scalar>(
     let hidden = of.hidden(parts.wh);
     let zeros = tape.literal(0.0).broadcast_like(block(parts.pre, 0, hidden));
     let product = fresh(zeros);
+    let wanted = |i: usize| float(i) && at.want[i];
+    // A path there is, if only of zeros: from states of zeros nothing comes without steps.
+    let zeros = |i: usize| tape.literal(0.0).broadcast_like(at.x[i]);
     let Some(y) = unrolled(&of, read, parts, product, time) else {
-        return Ok(vec![None; x.len()]);
+        return Ok((0..x.len()).map(|i| wanted(i).then(|| zeros(i))).collect());
     };
     let mut targets = vec![parts.pre, product];
     targets.extend(parts.initial);
@@ -49,11 +52,13 @@ pub(super) fn vjp<'t, T: Scalar>(
         last.resize(of.cell.cotangents(), zeros);
         gradient = tape.concat(&[gradient, tape.concat(&last, 1).expand_dims(&[1])], 1);
     }
-    let wanted: Vec<usize> = (0..x.len()).filter(|&i| float(i) && at.want[i]).collect();
+    let wanted: Vec<usize> = (0..x.len()).filter(|&i| wanted(i)).collect();
     let targets: Vec<_> = wanted.iter().map(|&i| x[i]).collect();
     let second = tape.vjp(gradient, at.ct, &targets)?;
     let mut cts = vec![None; x.len()];
-    wanted.into_iter().zip(second).for_each(|(i, ct)| cts[i] = ct);
+    for (i, ct) in wanted.into_iter().zip(second) {
+        cts[i] = Some(ct.unwrap_or_else(|| zeros(i)));
+    }
     Ok(cts)
 }
 
