@@ -23,7 +23,7 @@ struct Args {
     #[command(flatten)]
     options: Options,
     /// Times that all names are seen
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
     #[arg(default_value_if("short", "true", "2"))]
     epochs: u32,
     /// Names in a step

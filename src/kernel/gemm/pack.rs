@@ -8,24 +8,25 @@ use crate::Scalar;
 /// as they were, as no kernel reads them.
 pub(super) fn pack<T: Scalar>(src: MatRef<T>, width: usize, out: &mut [T]) {
     let len = src.rows.div_ceil(width) * width * src.cols;
-    let panels = out[..len].chunks_exact_mut(width * src.cols);
+    let out = &mut out[..len];
+    if src.row_stride == 1 {
+        // Of the usual widths the length of a copy is known, which makes it a few moves.
+        return match width {
+            48 => columns::<T, 48>(src, out),
+            32 => columns::<T, 32>(src, out),
+            24 => columns::<T, 24>(src, out),
+            16 => columns::<T, 16>(src, out),
+            8 => columns::<T, 8>(src, out),
+            _ => {
+                let panels = out.chunks_exact_mut(width * src.cols);
+                panels.enumerate().for_each(|(n, panel)| rest(src, n * width, width, panel));
+            }
+        };
+    }
+    let panels = out.chunks_exact_mut(width * src.cols);
     for (panel, i) in panels.zip((0..src.rows).step_by(width)) {
         let rows = width.min(src.rows - i);
-        if src.row_stride == 1 {
-            // Of the usual widths the length of a copy is known, which makes it a few moves.
-            match rows {
-                48 => columns::<T, 48>(src, i, width, panel),
-                32 => columns::<T, 32>(src, i, width, panel),
-                24 => columns::<T, 24>(src, i, width, panel),
-                16 => columns::<T, 16>(src, i, width, panel),
-                8 => columns::<T, 8>(src, i, width, panel),
-                _ => {
-                    for (p, to) in panel.chunks_exact_mut(width).enumerate() {
-                        to[..rows].copy_from_slice(&src.from(i, p)[..rows]);
-                    }
-                }
-            }
-        } else if src.col_stride == 1 {
+        if src.col_stride == 1 {
             transposed(src, i, rows, width, panel);
         } else {
             for (p, to) in panel.chunks_exact_mut(width).enumerate() {
@@ -37,14 +38,28 @@ pub(super) fn pack<T: Scalar>(src: MatRef<T>, width: usize, out: &mut [T]) {
     }
 }
 
-/// A panel of R rows from `i` on, whose columns are contiguous.
-fn columns<T: Scalar, const R: usize>(src: MatRef<T>, i: usize, width: usize, panel: &mut [T]) {
-    for (p, to) in panel.chunks_exact_mut(width).enumerate() {
-        if let (Some(to), Some(from)) =
-            (to.first_chunk_mut::<R>(), src.from(i, p).first_chunk::<R>())
-        {
-            *to = *from;
+/// Panels of R rows, of a matrix whose columns are contiguous. Column after column, through all
+/// panels: memory is read in order.
+fn columns<T: Scalar, const R: usize>(src: MatRef<T>, out: &mut [T]) {
+    let (full, panel) = (src.rows / R, R * src.cols);
+    for p in 0..src.cols {
+        let from = src.from(0, p)[..src.rows].as_chunks::<R>().0;
+        for (n, from) in from.iter().enumerate() {
+            if let Some(to) = out[n * panel + p * R..].first_chunk_mut::<R>() {
+                *to = *from;
+            }
         }
+    }
+    if full * R < src.rows {
+        rest(src, full * R, R, &mut out[full * panel..]);
+    }
+}
+
+/// A panel of the rows from `i` on, of a matrix whose columns are contiguous.
+fn rest<T: Scalar>(src: MatRef<T>, i: usize, width: usize, panel: &mut [T]) {
+    let rows = width.min(src.rows - i);
+    for (p, to) in panel.chunks_exact_mut(width).enumerate() {
+        to[..rows].copy_from_slice(&src.from(i, p)[..rows]);
     }
 }
 
@@ -53,8 +68,9 @@ fn transposed<T: Scalar>(src: MatRef<T>, i: usize, rows: usize, width: usize, pa
     let kernels = Kernels::<T>::get();
     let lanes = kernels.lanes;
     let (full_rows, full_cols) = (rows / lanes * lanes, src.cols / lanes * lanes);
-    for p in (0..full_cols).step_by(lanes) {
-        for r in (0..full_rows).step_by(lanes) {
+    // A few rows to their ends: memory is read in order.
+    for r in (0..full_rows).step_by(lanes) {
+        for p in (0..full_cols).step_by(lanes) {
             let square = Square { data: src.from(i + r, p), step: src.row_stride };
             kernels.transpose(&square, &mut panel[p * width + r..], width);
         }
