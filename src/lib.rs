@@ -94,7 +94,7 @@ pub use tape::op::{
     Padding, Pool, Primitive, RowRule, Span, Spans, Steps, Vjp,
 };
 pub use tape::{
-    AsNode, Expr, Feed, Fetch, IndexExpr, NodeInfo, Operand, Placeholder, Scope, Tape, Var,
+    AsNode, Expr, Feed, Fetch, IndexExpr, NodeInfo, Operand, Placeholder, Scanned, Scope, Tape, Var,
 };
 pub use tensor::{Tensor, TensorView};
 

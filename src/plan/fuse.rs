@@ -198,8 +198,8 @@ fn order<T: Scalar>(program: &Program<T>, used: &[bool]) -> Vec<ValueId> {
 }
 
 /// Elementwise values grouped into loops of at most `most` members. A value joins the groups of
-/// its inputs if they have its shape and guards and nothing outside has read them yet; so what a group reads
-/// never depends on what it writes, and its readers all come after its last member.
+/// its inputs if they have its shape and guards and nothing outside has read them yet; so what a
+/// group reads never depends on what it writes, and its readers all come after its last member.
 fn group<T: Scalar>(program: &Program<T>, order: &[ValueId], most: usize) -> Vec<Vec<ValueId>> {
     struct Group {
         members: Vec<ValueId>,

@@ -3,8 +3,8 @@
 use super::guard::{Guards, guards};
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
-use crate::tape::{ALWAYS, GuardId, NodeId};
 use crate::tape::op::{ById, Leaf, Op, Rule, ScalarOp};
+use crate::tape::{ALWAYS, GuardId, NodeId};
 use crate::tensor::Tensor;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

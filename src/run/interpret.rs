@@ -1,5 +1,5 @@
-//! The reference: computes node by node what is asked for, one fresh buffer each. Slow and clear; every plan
-//! must equal it, bit for bit where the order of sums is kept.
+//! The reference: computes node by node what is asked for, one fresh buffer each. Slow and clear;
+//! every plan must equal it, bit for bit where the order of sums is kept.
 
 use super::variables::Variables;
 use crate::error::Result;

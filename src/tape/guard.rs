@@ -1,8 +1,8 @@
 //! Guards: what has to hold for a node to be needed. A node recorded in a branch of a conditional
 //! stands under its guards, and only what stands under them too may read it.
 
-use super::{Expr, Graph, NodeId, Tape};
 use super::op::{Cond, Derivative, Op, Pass};
+use super::{Expr, Graph, NodeId, Tape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::scalar::Scalar;
 use std::sync::Arc;

@@ -5,6 +5,7 @@ mod graph;
 mod guard;
 mod handle;
 pub mod op;
+mod scan;
 mod show;
 
 pub use expr::{Expr, IndexExpr, Operand};
@@ -13,6 +14,7 @@ pub(crate) use graph::{Graph, Node, NodeId};
 pub(crate) use guard::{ALWAYS, GuardId};
 pub(crate) use handle::FeedValue;
 pub use handle::{AsNode, Feed, Fetch, NodeRef, Placeholder, Var};
+pub use scan::Scanned;
 
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::scalar::{DType, Index, Scalar};
