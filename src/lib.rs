@@ -45,6 +45,7 @@
 //! - [`Tape`], [`Expr`]: recording. Every op is a method of `Expr`; shapes broadcast as in NumPy.
 //! - [`Tape::gradient`]: differentiation, of any order; [`Tape::jvp`] in forward mode,
 //!   [`Tape::hessian_vector_product`] and its kin, [`Tape::checkpoint`] for less memory.
+//!   [`Tape::cond`] runs one of two branches, [`Tape::scan`] is a loop over time.
 //! - [`Session`]: variables and runs; [`Report`] says what a run does before it runs, [`Trace`]
 //!   when each part of it did.
 //! - [`optim`]: optimizers, schedules, clipping. [`nn`]: layers and their initial weights.
@@ -94,7 +95,7 @@ pub use tape::op::{
     Padding, Pool, Primitive, RowRule, Span, Spans, Steps, Vjp,
 };
 pub use tape::{
-    AsNode, Expr, Feed, Fetch, IndexExpr, NodeInfo, Operand, Placeholder, Scope, Tape, Var,
+    AsNode, Expr, Feed, Fetch, IndexExpr, NodeInfo, Operand, Placeholder, Scanned, Scope, Tape, Var,
 };
 pub use tensor::{Tensor, TensorView};
 

@@ -88,7 +88,11 @@ impl<T: Scalar> Tape<T> {
     fn region(&self, inputs: &[NodeId], end: NodeId) -> Region {
         let graph = self.snapshot();
         let first = inputs.iter().copied().min().unwrap_or(end);
-        let of = |id: NodeId| &graph.node(id).inputs;
+        // What a conditional chooses by is kept, so that its branches have the guards they had.
+        let of = |id: NodeId| {
+            let (op, inputs) = (&graph.node(id).op, &graph.node(id).inputs);
+            &inputs[usize::from(op.taken_if(1).is_some())..]
+        };
         let mut depends = vec![false; end as usize + 1];
         inputs.iter().filter(|&&i| i <= end).for_each(|&i| depends[i as usize] = true);
         for id in first..=end {
@@ -133,7 +137,12 @@ impl<T: Scalar> Tape<T> {
         }
         for &id in &region.nodes {
             let node = self.node_of(id);
-            let inputs: Vec<_> = node.inputs.iter().map(|i| again[i]).collect();
+            let is_kept = |i: usize| i == 0 && node.op.taken_if(1).is_some();
+            let input = |(i, &id): (usize, &NodeId)| match is_kept(i) {
+                true => Expr::of(self, id),
+                false => again[&id],
+            };
+            let inputs: Vec<_> = node.inputs.iter().enumerate().map(input).collect();
             again.insert(id, self.on_behalf_of(id, || self.apply(node.op, &inputs)));
         }
         self.check()?;

@@ -1,6 +1,7 @@
 //! DIFFERENTIATE: adjoint and tangent nodes on the same tape. Here is the reverse sweep; it knows
 //! the order in which ops are asked, no single op.
 
+mod branch;
 mod checkpoint;
 mod forward;
 mod second;
@@ -10,6 +11,7 @@ use crate::scalar::{DType, Scalar};
 use crate::shape::Shape;
 use crate::tape::op::{Cotangents, Derivative, Labels, Target, Vjp, list};
 use crate::tape::{AsNode, Expr, Graph, Node, NodeId, Tape};
+use branch::Leaving;
 
 impl<T: Scalar> Tape<T> {
     /// The gradients of a scalar with respect to each target, as new nodes on this tape; they can
@@ -81,7 +83,8 @@ impl<T: Scalar> Tape<T> {
         let zero = |target: &N| {
             let target = self.expr(target.node());
             let zeros = || self.literal(0.0).broadcast_like(target);
-            self.on_behalf_of(target.node().id, zeros)
+            let here = self.here();
+            self.on_behalf_of(target.node().id, || self.under(here, zeros))
         };
         Ok(swept.into_iter().zip(targets).map(|(ct, t)| ct.unwrap_or_else(|| zero(t))).collect())
     }
@@ -178,11 +181,23 @@ impl<T: Scalar> Tape<T> {
         targets: &[NodeId],
         floor: NodeId,
     ) -> Result<Cotangents<'t, T>> {
+        self.refuse_inside(y)?;
         let leads_to = leads_to_target(&self.snapshot(), y, targets);
+        let (mut leaving, here) = (Leaving::new(), self.here());
+        // Adds what is there wherever the node is.
+        let add = |slot: &mut Option<Expr<'t, T>>, id: NodeId, ct: Expr<'t, T>| {
+            *slot = Some(match *slot {
+                None => ct,
+                Some(sum) => self.on_behalf_of(id, || sum + ct),
+            });
+        };
         let mut cotangents: Cotangents<'t, T> = vec![None; y as usize + 1];
         cotangents[y as usize] = Some(seed);
         let first = targets.iter().copied().min().unwrap_or(y);
         for id in (first.max(floor)..=y).rev() {
+            if let Some(ct) = self.on_behalf_of(id, || leaving.settle(id, self)) {
+                add(&mut cotangents[id as usize], id, ct);
+            }
             let Some(ct) = cotangents[id as usize].filter(|_| leads_to[id as usize]) else {
                 continue;
             };
@@ -202,19 +217,52 @@ impl<T: Scalar> Tape<T> {
             let rule = || op.vjp(Vjp { x: &inputs, y: expr(id), ct, want: &want });
             let cts = self.on_behalf_of(id, rule).map_err(|e| self.of_node("gradient", id, e))?;
             self.check_cotangents(id, &cts)?;
-            for ((&input, ct), &want) in node.inputs.iter().zip(cts).zip(&want) {
-                if let Some(ct) = ct.filter(|_| want) {
-                    let slot = &mut cotangents[input as usize];
-                    *slot = Some(match *slot {
-                        None => ct,
-                        Some(sum) => self.on_behalf_of(input, || sum + ct),
-                    });
+            let own = self.guards_with(id);
+            for (i, (&input, ct)) in node.inputs.iter().zip(cts).enumerate() {
+                let Some(ct) = ct.filter(|_| want[i]) else { continue };
+                let under = match node.op.taken_if(i) {
+                    Some(holds) => self.guarded(own, node.inputs[0], holds),
+                    None => own,
+                };
+                match self.guard_unless(under, self.guards_with(input)) {
+                    None => add(&mut cotangents[input as usize], input, ct),
+                    Some(_) => self.on_behalf_of(id, || leaving.add(input, under, ct)),
                 }
             }
         }
+        let of = |&t: &NodeId| {
+            let slot = cotangents.get_mut(t as usize)?;
+            if let Some(ct) = self.on_behalf_of(t, || leaving.settle(t, self)) {
+                add(slot, t, ct);
+            }
+            // What is asked for may be used here, not only where the target is.
+            let mut guard = self.guards_with(t);
+            self.on_behalf_of(t, || {
+                let mut out = *slot;
+                while let Some(last) = self.guard_unless(guard, here) {
+                    out = out.map(|ct| self.ungated(last, ct, None));
+                    guard = last.outer;
+                }
+                out
+            })
+        };
+        let swept = targets.iter().map(of).collect();
         self.check()?;
-        let of = |&t: &NodeId| cotangents.get(t as usize).copied().flatten();
-        Ok(targets.iter().map(of).collect())
+        Ok(swept)
+    }
+
+    /// That y is a value that may be used here, not one of a branch of a conditional.
+    fn refuse_inside(&self, y: NodeId) -> Result<()> {
+        match self.guard_unless(self.guards_with(y), self.here()) {
+            None => Ok(()),
+            Some(_) => {
+                let graph = self.snapshot();
+                let y_is = graph.describe(y);
+                let text =
+                    format!("gradient: expected no value from inside a branch of cond, got {y_is}");
+                Err(Error::new(ErrorKind::Gradient, text).at(graph.node(y).at))
+            }
+        }
     }
 
     /// That a rule, perhaps a user's, gave one cotangent for each input, of its shape: a missing

@@ -70,6 +70,7 @@ fn join_sums<T: Scalar>(program: &Program<T>, items: Vec<Item>) -> Vec<Item> {
             Item::One(id) => {
                 let of = summed(program, id).and_then(|of| Some((of, *loop_of.get(&of)?)));
                 if let Some((of, at)) = of
+                    && program.guards(of) == program.guards(id)
                     && let Item::Loop(members) = &mut out[at]
                     && n_sums.get(&at).is_none_or(|&n| n < MAX_SUMS)
                 {
@@ -151,15 +152,15 @@ fn order<T: Scalar>(program: &Program<T>, used: &[bool]) -> Vec<ValueId> {
     let n = program.values.len();
     let mut waits = vec![0u32; n];
     let mut first_user = vec![0u32; n + 1];
-    for (id, value) in program.values.iter().enumerate().filter(|(id, _)| used[*id]) {
-        waits[id] = value.inputs.len() as u32;
-        value.inputs.iter().for_each(|&i| first_user[i as usize + 1] += 1);
+    for id in (0..n).filter(|&id| used[id]) {
+        waits[id] = program.waits_for(id as ValueId).count() as u32;
+        program.waits_for(id as ValueId).for_each(|i| first_user[i as usize + 1] += 1);
     }
     (0..n).for_each(|i| first_user[i + 1] += first_user[i]);
     let mut users = vec![0; first_user[n] as usize];
     let mut next = first_user.clone();
-    for (id, value) in (0..).zip(&program.values).filter(|(id, _)| used[*id as usize]) {
-        for &i in &value.inputs {
+    for id in (0..n as ValueId).filter(|&id| used[id as usize]) {
+        for i in program.waits_for(id) {
             users[next[i as usize] as usize] = id;
             next[i as usize] += 1;
         }
@@ -197,8 +198,8 @@ fn order<T: Scalar>(program: &Program<T>, used: &[bool]) -> Vec<ValueId> {
 }
 
 /// Elementwise values grouped into loops of at most `most` members. A value joins the groups of
-/// its inputs if they have its shape and nothing outside has read them yet; so what a group reads
-/// never depends on what it writes, and its readers all come after its last member.
+/// its inputs if they have its shape and guards and nothing outside has read them yet; so what a
+/// group reads never depends on what it writes, and its readers all come after its last member.
 fn group<T: Scalar>(program: &Program<T>, order: &[ValueId], most: usize) -> Vec<Vec<ValueId>> {
     struct Group {
         members: Vec<ValueId>,
@@ -217,7 +218,8 @@ fn group<T: Scalar>(program: &Program<T>, order: &[ValueId], most: usize) -> Vec
                 let own = group_of
                     .get(&input)
                     .copied()
-                    .filter(|&g| !groups[g].sealed && program.value(input).shape == value.shape);
+                    .filter(|&g| !groups[g].sealed && program.value(input).shape == value.shape)
+                    .filter(|_| program.guards(input) == program.guards(id));
                 let mut joined = inputs.clone();
                 let fits = own.is_some_and(|g| {
                     let new = !joins.contains(&g);
@@ -251,7 +253,7 @@ fn group<T: Scalar>(program: &Program<T>, order: &[ValueId], most: usize) -> Vec
             inputs = read_inputs(value).to_vec();
         }
         // What it reads from outside is sealed: nothing may join those loops any more.
-        for &input in &value.inputs {
+        for input in program.waits_for(id) {
             if let Some(&g) = group_of.get(&program.root(input))
                 && !joins.contains(&g)
             {

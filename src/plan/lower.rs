@@ -140,6 +140,7 @@ pub(super) fn lower<T: Scalar>(
             values[id as usize] = Some(Fetched::Value(value));
             continue;
         }
+        program.branch = node.guard;
         inputs_shapes.clear();
         inputs_shapes.extend(node.inputs.iter().map(|&i| shapes[i as usize]));
         let shape = run_shape(graph, id, &inputs_shapes)?;
@@ -220,5 +221,6 @@ pub(super) fn lower<T: Scalar>(
             None => return Err(not_fed(graph, id)),
         });
     }
+    program.guard();
     Ok(program)
 }

@@ -5,7 +5,8 @@ use super::fuse::{self, Compiled, Item};
 use super::program::{Def, EffectValue, Fetched, Program, Value, ValueId};
 use super::report::Report;
 use super::{
-    Code, EffectStep, FetchFrom, Instruction, Layout, Operand, Passes, Place, Plan, Shared, share,
+    Code, EffectStep, FetchFrom, Guard, Instruction, Layout, Operand, Passes, Place, Plan, Shared,
+    share,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::arena::Frame;
@@ -62,8 +63,11 @@ pub(super) fn place<T: Scalar>(
         })
         .collect();
     let mut last_read = vec![0usize; program.values.len()];
-    for (at, (reads, _)) in steps.iter().enumerate() {
-        reads.iter().for_each(|&id| last_read[program.root(id) as usize] = at);
+    let guards = |writes: &[ValueId]| writes.first().map_or(&[][..], |&id| program.guards(id));
+    for (at, (reads, writes)) in steps.iter().enumerate() {
+        let predicates = guards(writes).iter().map(|(id, _)| id);
+        let read = reads.iter().chain(predicates);
+        read.for_each(|&id| last_read[program.root(id) as usize] = at);
     }
     program.results().for_each(|id| last_read[program.root(id) as usize] = items.len());
 
@@ -103,6 +107,11 @@ pub(super) fn place<T: Scalar>(
             inputs.iter_mut().zip(own).filter(|i| i.1).for_each(|i| i.0.place = Place::Nothing);
         }
         let outputs = writes.iter().map(|&id| placer.operand(id)).collect::<Result<Vec<_>>>()?;
+        let guard = |&(id, holds): &(ValueId, bool)| {
+            let source = program.value(id).source;
+            Ok(Guard { predicate: placer.operand(id)?, holds, source })
+        };
+        let guards = guards(writes).iter().map(guard).collect::<Result<_>>()?;
         let shapes: Vec<_> = inputs.iter().map(|o| o.shape).collect();
         let (code, wanted, sums, source) = match (item, code) {
             (Item::Loop(members), Some(c)) => {
@@ -148,6 +157,7 @@ pub(super) fn place<T: Scalar>(
             exchanges: outputs.iter().any(|o| matches!(o.place, Place::Exchanged(_))),
             outputs,
             shared,
+            guards,
             source,
         });
         for (dtype, piece) in frees.remove(&at).unwrap_or_default() {

@@ -2,6 +2,7 @@
 //! Each pass is a function in its own file; knows nothing of how instructions are run.
 
 mod fuse;
+mod guard;
 mod layout;
 mod lower;
 mod memory;
@@ -83,7 +84,19 @@ pub(crate) struct Instruction<T: Scalar> {
     /// Of the index arena: the output, and the inputs in the same way.
     pub(crate) indices: Frame,
     pub(crate) shared: Shared,
+    /// It runs only if these are so; to be looked at in this order, as the first that is not so
+    /// may leave the others without a value.
+    pub(crate) guards: Box<[Guard]>,
     /// The node it comes from (the last one, of a fused loop), for messages.
+    pub(crate) source: NodeId,
+}
+
+/// A scalar that must not be 0, or must be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Guard {
+    pub(crate) predicate: Operand,
+    pub(crate) holds: bool,
+    /// The node of the predicate, for reports.
     pub(crate) source: NodeId,
 }
 

@@ -1,9 +1,10 @@
 //! What the passes work on: the needed part of the graph with all shapes known.
 
+use super::guard::{Guards, guards};
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
-use crate::tape::NodeId;
 use crate::tape::op::{ById, Leaf, Op, Rule, ScalarOp};
+use crate::tape::{ALWAYS, GuardId, NodeId};
 use crate::tensor::Tensor;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,6 +21,11 @@ pub(super) struct Program<T: Scalar> {
     pub(super) effects: Vec<EffectValue<T>>,
     /// Nodes of the tape that the fetches need.
     pub(super) n_needed: usize,
+    /// What the node stands under whose values are being added: equal values of different branches
+    /// are different values, so that each has the guards of its branch.
+    pub(super) branch: GuardId,
+    branches: Vec<GuardId>,
+    guards: Vec<Guards>,
     seen: HashMap<u64, ValueId>,
 }
 
@@ -68,6 +74,9 @@ impl<T: Scalar> Program<T> {
             fetches: Vec::new(),
             effects: Vec::new(),
             n_needed: 0,
+            branch: ALWAYS,
+            branches: Vec::new(),
+            guards: Vec::new(),
             seen: HashMap::new(),
         }
     }
@@ -78,19 +87,24 @@ impl<T: Scalar> Program<T> {
 
     /// Adds a value, or finds the equal one that is there.
     pub(super) fn add(&mut self, value: Value<T>) -> ValueId {
+        let branch = match value.def {
+            Def::Alias | Def::Op(_) => self.branch,
+            _ => ALWAYS,
+        };
         let mut hasher = DefaultHasher::new();
         value.def.hash(&mut hasher);
-        (&value.inputs, value.shape).hash(&mut hasher);
+        (&value.inputs, value.shape, branch).hash(&mut hasher);
         let key = hasher.finish();
         if let Some(&id) = self.seen.get(&key) {
             let known = self.value(id);
-            if (&known.def, &known.inputs, known.shape) == (&value.def, &value.inputs, value.shape)
-            {
+            let same = (&known.def, &known.inputs) == (&value.def, &value.inputs);
+            if same && (known.shape, self.branches[id as usize]) == (value.shape, branch) {
                 return id;
             }
         }
         let id = self.values.len() as ValueId;
         self.values.push(value);
+        self.branches.push(branch);
         self.seen.insert(key, id);
         id
     }
@@ -103,6 +117,22 @@ impl<T: Scalar> Program<T> {
             dtype: DType::Float,
             source,
         })
+    }
+
+    /// Sees, when all values are there, under which guards each is needed.
+    pub(super) fn guard(&mut self) {
+        self.guards = guards(self);
+    }
+
+    /// The predicates that have to hold, or not to, for the value to be computed, outer ones first.
+    pub(super) fn guards(&self, id: ValueId) -> &[(ValueId, bool)] {
+        self.guards.get(id as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// What has to be computed before the value: its inputs, and the predicates of its guards.
+    pub(super) fn waits_for(&self, id: ValueId) -> impl Iterator<Item = ValueId> + '_ {
+        let predicates = self.guards(id).iter().map(|guard| guard.0);
+        self.value(id).inputs.iter().copied().chain(predicates)
     }
 
     /// The value whose memory this is.

@@ -13,7 +13,7 @@ use std::panic::Location;
 ///
 /// FLOPs are floating-point operations as the formulas have them: 2·m·k·n of a product, one of an
 /// elementwise op for each element whatever the op, one of a reduction for each element it reads,
-/// none of a copy. Optimizer updates and what users' ops do inside are not counted as FLOPs, but
+/// none of a copy; what stands in a branch of a conditional counts as if it ran. Optimizer updates and what users' ops do inside are not counted as FLOPs, but
 /// for what [`Primitive::flops`](crate::Primitive::flops) says. Bytes are those of whole inputs and
 /// outputs, each once an instruction; what stays inside one (registers, packed blocks) is not
 /// counted, and of an op that takes a part of its input (a slice, rows by index) all of that is.
@@ -74,6 +74,9 @@ pub struct Work {
     pub bytes_read: usize,
     /// Bytes written.
     pub bytes_written: usize,
+    /// Runs only if each of these scalars, by its node's name, is not 0, or is 0, where that is
+    /// `false`: it stands in a branch of a conditional.
+    pub only_if: Vec<(String, bool)>,
     /// Into how many parts threads share it; 1 if they do not.
     pub parts: usize,
 }
@@ -130,6 +133,7 @@ impl Report {
                 flops,
                 bytes_read: step.inputs.iter().enumerate().map(once).sum(),
                 bytes_written: step.outputs.iter().map(bytes::<T>).sum(),
+                only_if: step.guards.iter().map(|g| (graph.name(g.source), g.holds)).collect(),
                 parts: step.shared.parts,
                 ..Work::of(graph, step.source)
             });
@@ -169,6 +173,7 @@ impl Work {
             flops: 0,
             bytes_read: 0,
             bytes_written: 0,
+            only_if: vec![],
             parts: 1,
         }
     }
@@ -266,7 +271,10 @@ impl fmt::Display for Work {
         let [flops, read, written] =
             [self.flops, self.bytes_read, self.bytes_written].map(|n| Short(n).to_string());
         write!(f, "{flops:>6}  {read:>6}  {written:>6}  {:>6.2}", self.intensity())?;
-        write!(f, "  {}: {} -> {}", self.name, list(&self.inputs), list(&self.outputs))
+        write!(f, "  {}: {} -> {}", self.name, list(&self.inputs), list(&self.outputs))?;
+        self.only_if.iter().try_for_each(|(predicate, holds)| {
+            write!(f, "{} {predicate}", if *holds { ", if" } else { ", unless" })
+        })
     }
 }
 

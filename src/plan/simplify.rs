@@ -4,7 +4,7 @@ use super::program::{Def, Program, Value, ValueId};
 use crate::error::Result;
 use crate::scalar::{DType, Scalar};
 use crate::shape::Shape;
-use crate::tape::op::{Arg, Op, Out, Pooling, ScalarOp};
+use crate::tape::op::{Arg, Cond, Op, Out, Pooling, ScalarOp};
 use crate::tensor::{Tensor, TensorView};
 use std::sync::Arc;
 
@@ -27,15 +27,20 @@ pub(super) fn simplify<T: Scalar>(
 
 /// The input that the value is equal to, bit for bit.
 fn same_as_input<T: Scalar>(program: &Program<T>, value: &Value<T>) -> Option<ValueId> {
-    let is = |i: usize, x: f64| match program.value(program.root(value.inputs[i])).def {
-        Def::Literal(bits) => bits == x.to_bits(),
-        _ => false,
+    let literal = |i: usize| match program.value(program.root(value.inputs[i])).def {
+        Def::Literal(bits) => Some(bits),
+        _ => None,
     };
+    let is = |i: usize, x: f64| literal(i) == Some(x.to_bits());
     let i = match &value.def {
         // It is there so that nothing before is found to be equal to what is made of it.
         Def::Alias if value.inputs.len() > 1 => return None,
         // The same memory under the same shape; a broadcast or a sum over nothing.
         Def::Alias | Def::Op(Op::BroadcastLike(_) | Op::SumToLike(_)) => 0,
+        Def::Op(Op::Cond(_)) => {
+            let predicate = f64::from_bits(literal(0)?);
+            if Cond::holds(predicate) { 1 } else { 2 }
+        }
         Def::Op(Op::Scalar(op)) => match op {
             ScalarOp::Id => 0,
             ScalarOp::Mul if is(1, 1.0) => 0,

@@ -43,8 +43,9 @@ fn chain<T: Scalar>(program: &Program<T>, items: &[Item], at: usize) -> Option<(
         _ => false,
     })?;
     let Item::One(first) = items[forward] else { return None };
+    let same_guards = |id: ValueId| program.guards(id) == program.guards(members[0]);
     let rows = program.value(first).shape.len();
-    if program.value(members[0]).shape.len() != rows {
+    if program.value(members[0]).shape.len() != rows || !same_guards(first) {
         return None;
     }
     // The first product moves down to the loop: nothing between may want it, or give to the loop
@@ -64,6 +65,7 @@ fn chain<T: Scalar>(program: &Program<T>, items: &[Item], at: usize) -> Option<(
         Item::One(id) => {
             let inputs = &program.value(id).inputs;
             is_column(program, id, true)
+                && same_guards(id)
                 && inputs[0] == x
                 && members.contains(&program.root(inputs[1]))
         }

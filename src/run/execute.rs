@@ -10,10 +10,10 @@ use crate::kernel::map::{BLOCK, MAX_INPUTS, MAX_OUTPUTS, MAX_SUMS, total};
 use crate::kernel::rows::{RowPass, Rows};
 use crate::kernel::team::{Pieces, part, part_of};
 use crate::kernel::update::all_finite;
-use crate::plan::{Code, EffectStep, FetchFrom, Instruction, Operand, Place, Plan, Shared};
+use crate::plan::{Code, EffectStep, FetchFrom, Guard, Instruction, Operand, Place, Plan, Shared};
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
-use crate::tape::op::{Arg, MAX_SLOTS, Out, Step};
+use crate::tape::op::{Arg, Cond, MAX_SLOTS, Out, Step};
 use crate::tape::{FeedValue, Graph, NodeId};
 use crate::tensor::{Tensor, TensorView};
 use std::ops::Range;
@@ -69,6 +69,10 @@ impl<T: Scalar> Executor<T> {
         }
         let variables = variables.values.as_slice();
         for (i, step) in plan.instructions.iter().enumerate() {
+            let memory = Memory { plan, variables, exchanged, feeds };
+            if !step.guards.iter().all(|guard| memory.is_so(guard, floats)) {
+                continue;
+            }
             let node = graph.node(step.source);
             let event = team.begin(Stage::Instruction(i));
             let at = (&mut *floats, &mut *indices);
@@ -280,6 +284,15 @@ impl<'a, T: Scalar> Memory<'a, '_, T> {
             },
             Place::Nothing => &[],
         }
+    }
+
+    /// Whether a guard of an instruction is as it has to be.
+    fn is_so(&self, guard: &Guard, arena: &'a Arena<T>) -> bool {
+        let in_arena = match guard.predicate.place {
+            Place::Arena(at) => &arena.as_slice()[at..=at],
+            _ => &[],
+        };
+        Cond::holds(self.floats(&guard.predicate, in_arena)[0]) == guard.holds
     }
 
     fn indices(&self, o: &Operand, in_arena: &'a [Index]) -> &'a [Index] {

@@ -1,12 +1,12 @@
-//! The reference: walks the tape node by node, one fresh buffer each. Slow and clear; every plan
-//! must equal it, bit for bit where the order of sums is kept.
+//! The reference: computes node by node what is asked for, one fresh buffer each. Slow and clear;
+//! every plan must equal it, bit for bit where the order of sums is kept.
 
 use super::variables::Variables;
 use crate::error::Result;
 use crate::plan::{Need, needs, not_fed, run_shape};
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
-use crate::tape::op::{Arg, Leaf, Op, Out};
+use crate::tape::op::{Arg, Cond, Leaf, Op, Out};
 use crate::tape::{FeedValue, Graph, NodeId};
 use crate::tensor::{Tensor, TensorView};
 
@@ -15,8 +15,6 @@ use crate::tensor::{Tensor, TensorView};
 pub(super) enum Value<T: Scalar> {
     Float(Tensor<T>),
     Index(Tensor<Index>),
-    /// Only the shape is needed.
-    Shape(Shape),
 }
 
 impl<T: Scalar> Value<T> {
@@ -24,12 +22,12 @@ impl<T: Scalar> Value<T> {
         match self {
             Value::Float(t) => Arg::Float(t.view()),
             Value::Index(t) => Arg::Index(t.view()),
-            Value::Shape(shape) => Arg::Float(TensorView::of(*shape, &[])),
         }
     }
 }
 
-/// The values of the needed nodes, by node. Effects write nothing here.
+/// The values of the needed nodes, by node; of a conditional those of the branch that is taken.
+/// Effects write nothing here.
 pub(super) fn interpret<T: Scalar>(
     graph: &Graph<T>,
     variables: &Variables<T>,
@@ -38,22 +36,23 @@ pub(super) fn interpret<T: Scalar>(
 ) -> Result<Vec<Option<Value<T>>>> {
     let fed = |id: NodeId| feeds.iter().find(|f| f.0 == id).map(|f| f.1);
     let needs = needs(graph, fetches, |id| fed(id).is_some());
+    let mut shapes = vec![Shape::SCALAR; needs.len()];
     let mut values: Vec<Option<Value<T>>> = (0..needs.len()).map(|_| None).collect();
+    // Shapes and leaves are there whatever branch is taken.
     for (id, &need) in (0 as NodeId..).zip(&needs).filter(|(_, need)| **need != Need::Nothing) {
         let node = graph.node(id);
         if let Some(value) = fed(id) {
+            shapes[id as usize] = value.shape();
             values[id as usize] = Some(match value {
                 FeedValue::Float(v) => Value::Float(v.to_tensor()),
                 FeedValue::Index(v) => Value::Index(v.to_tensor()),
             });
             continue;
         }
-        let args: Vec<Arg<'_, T>> =
-            node.inputs.iter().filter_map(|&i| Some(values[i as usize].as_ref()?.arg())).collect();
-        let shapes: Vec<Shape> = args.iter().map(Arg::shape).collect();
-        let shape = run_shape(graph, id, &shapes)?;
+        let of_inputs: Vec<Shape> = node.inputs.iter().map(|&i| shapes[i as usize]).collect();
+        let shape = run_shape(graph, id, &of_inputs)?;
+        shapes[id as usize] = shape;
         if need == Need::Shape {
-            values[id as usize] = Some(Value::Shape(shape));
             continue;
         }
         if let Op::Leaf(Leaf::Placeholder { .. }) = node.op {
@@ -63,25 +62,69 @@ pub(super) fn interpret<T: Scalar>(
             variables.check(graph, &[id])?;
             let value = variables.values.as_slice()[range].to_vec();
             values[id as usize] = Some(Value::Float(Tensor::new(shape, value)?));
-            continue;
         }
-        let op = node.op.primitive();
-        let mut scratch = vec![T::lit(0.0); op.scratch(&shapes)];
-        let fail = |e: crate::Error| e.within(graph.describe(id)).at(node.at);
-        values[id as usize] = Some(match node.dtype {
-            DType::Float => {
-                let mut y = Tensor::zeros(shape)?;
-                op.forward(&args, Out::Float(shape, y.as_mut_slice()), &mut scratch)
-                    .map_err(fail)?;
-                Value::Float(y)
+    }
+    // What a node waits for stands behind it, and goes first.
+    let mut waiting: Vec<NodeId> = fetches.to_vec();
+    while let Some(&id) = waiting.last() {
+        if values[id as usize].is_none() {
+            let before = waiting.len();
+            waiting.extend(missing(graph, id, &values));
+            if waiting.len() > before {
+                continue;
             }
-            DType::Index => {
-                let mut y = Tensor::zeros(shape)?;
-                op.forward(&args, Out::Index(shape, y.as_mut_slice()), &mut scratch)
-                    .map_err(fail)?;
-                Value::Index(y)
-            }
-        });
+            values[id as usize] = Some(evaluate(graph, id, &shapes, &values)?);
+        }
+        waiting.pop();
     }
     Ok(values)
+}
+
+/// The inputs that the node reads and that are not there; of a conditional first the predicate,
+/// then the branch that is taken.
+fn missing<T: Scalar>(graph: &Graph<T>, id: NodeId, values: &[Option<Value<T>>]) -> Vec<NodeId> {
+    let node = graph.node(id);
+    let op = node.op.primitive();
+    let is_read = |i: usize| match node.op.taken_if(i) {
+        None => op.reads(i),
+        Some(taken) => match &values[node.inputs[0] as usize] {
+            Some(Value::Float(predicate)) => Cond::holds(predicate.as_slice()[0]) == taken,
+            _ => false,
+        },
+    };
+    let read = node.inputs.iter().enumerate().filter(|(i, _)| is_read(*i));
+    read.map(|(_, &input)| input).filter(|&input| values[input as usize].is_none()).rev().collect()
+}
+
+/// The value of a node whose inputs are there as far as they are read.
+fn evaluate<T: Scalar>(
+    graph: &Graph<T>,
+    id: NodeId,
+    shapes: &[Shape],
+    values: &[Option<Value<T>>],
+) -> Result<Value<T>> {
+    let node = graph.node(id);
+    let arg = |&i: &NodeId| match &values[i as usize] {
+        Some(value) => value.arg(),
+        None => Arg::Float(TensorView::of(shapes[i as usize], &[])),
+    };
+    let args: Vec<Arg<'_, T>> = node.inputs.iter().map(arg).collect();
+    let of_inputs: Vec<Shape> = args.iter().map(Arg::shape).collect();
+    let (op, shape) = (node.op.primitive(), shapes[id as usize]);
+    let mut scratch = vec![T::lit(0.0); op.scratch(&of_inputs)];
+    let fail = |e: crate::Error| e.within(graph.describe(id)).at(node.at);
+    Ok(match node.dtype {
+        DType::Float => {
+            let mut y = Tensor::zeros(shape)?;
+            let out = Out::Float(shape, y.as_mut_slice());
+            op.forward(&args, out, &mut scratch).map_err(fail)?;
+            Value::Float(y)
+        }
+        DType::Index => {
+            let mut y = Tensor::zeros(shape)?;
+            let out = Out::Index(shape, y.as_mut_slice());
+            op.forward(&args, out, &mut scratch).map_err(fail)?;
+            Value::Index(y)
+        }
+    })
 }

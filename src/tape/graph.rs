@@ -1,6 +1,7 @@
 //! The record itself: nodes in the order they were made, each after its inputs.
 //! Plain data that sessions share; knows nothing of expressions.
 
+use super::guard::{Guard, GuardId};
 use super::op::{Leaf, Op};
 use crate::scalar::{DType, Scalar};
 use crate::shape::Shape;
@@ -17,6 +18,8 @@ pub struct Graph<T: Scalar> {
     pub(crate) tape: u64,
     pub(crate) nodes: Vec<Node<T>>,
     pub(crate) scopes: Vec<Arc<str>>,
+    /// Of all conditionals.
+    pub(crate) guards: Vec<Guard>,
 }
 
 /// One recorded op.
@@ -27,6 +30,8 @@ pub struct Node<T: Scalar> {
     pub(crate) shape: Shape,
     pub(crate) dtype: DType,
     pub(crate) scope: u32,
+    /// The branches of conditionals that it stands in.
+    pub(crate) guard: GuardId,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) at: &'static Location<'static>,
 }

@@ -2,15 +2,19 @@
 
 mod expr;
 mod graph;
+mod guard;
 mod handle;
 pub mod op;
+mod scan;
 mod show;
 
 pub use expr::{Expr, IndexExpr, Operand};
 pub use graph::NodeInfo;
 pub(crate) use graph::{Graph, Node, NodeId};
+pub(crate) use guard::{ALWAYS, GuardId};
 pub(crate) use handle::FeedValue;
 pub use handle::{AsNode, Feed, Fetch, NodeRef, Placeholder, Var};
+pub use scan::Scanned;
 
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::scalar::{DType, Index, Scalar};
@@ -53,6 +57,8 @@ pub struct Tape<T: Scalar = f64> {
     recorder: RefCell<Recorder>,
     /// While a VJP is recorded: the line of the node it belongs to.
     on_behalf_of: Cell<Option<&'static Location<'static>>>,
+    /// The guards that what is recorded now stands under.
+    guard: Cell<GuardId>,
 }
 
 /// What recording needs beside the graph.
@@ -122,6 +128,7 @@ impl<T: Scalar> Tape<T> {
                 tape: id,
                 nodes: Vec::new(),
                 scopes: vec!["".into()],
+                guards: Vec::new(),
             })),
             recorder: RefCell::new(Recorder {
                 seen: HashMap::default(),
@@ -131,6 +138,7 @@ impl<T: Scalar> Tape<T> {
                 mistake: None,
             }),
             on_behalf_of: Cell::new(None),
+            guard: Cell::new(ALWAYS),
         }
     }
 
@@ -380,14 +388,23 @@ impl<T: Scalar> Tape<T> {
             .collect::<Result<_>>()
             .map_err(|e| e.within(name()))?;
 
-        let key = BuildHasherDefault::<DefaultHasher>::default().hash_one((&op, &inputs));
-        let known = self.recorder.borrow().seen.get(&key).copied();
-        if let Some(id) = known {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((&op, &inputs));
+        // Leaves cost nothing, and may be used anywhere.
+        let guard = if matches!(op, Op::Leaf(_)) { ALWAYS } else { self.guard.get() };
+        // An equal node serves under its own guards and more.
+        let mut outer = Some(guard);
+        while let Some(guard) = outer {
+            let known = self.recorder.borrow().seen.get(&key(hash, guard)).copied();
             let graph = self.graph.borrow();
-            if graph.node(id).op == op && graph.node(id).inputs == inputs {
-                return Ok(id);
+            if let Some(id) = known {
+                let node = graph.node(id);
+                if (&node.op, &node.inputs, node.guard) == (&op, &inputs, guard) {
+                    return Ok(id);
+                }
             }
+            outer = graph.guard(guard).map(|guard| guard.outer);
         }
+        self.check_guards(&op, &inputs, guard).map_err(Some)?;
 
         // Nothing is borrowed while a user's op is asked: it may look at this tape.
         let (shapes, dtypes): (Vec<Shape>, Vec<DType>) = {
@@ -418,10 +435,11 @@ impl<T: Scalar> Tape<T> {
             shape,
             dtype,
             scope,
+            guard,
             name: None,
             at,
         });
-        if let Entry::Vacant(free) = recorder.seen.entry(key) {
+        if let Entry::Vacant(free) = recorder.seen.entry(key(hash, guard)) {
             free.insert(id);
         }
         Ok(id)
@@ -474,14 +492,21 @@ impl<T: Scalar> Tape<T> {
         Arc::clone(&self.graph.borrow())
     }
 
-    /// Runs `f` with the nodes it records marked with the line that recorded node `id`.
+    /// Runs `f` with the nodes it records marked with the line that recorded node `id`, and under
+    /// the guards of that node beside those that hold here.
     pub(crate) fn on_behalf_of<R>(&self, id: NodeId, f: impl FnOnce() -> R) -> R {
         let at = self.graph.borrow().node(id).at;
         let outer = self.on_behalf_of.replace(Some(at));
-        let result = f();
+        let result = self.under(self.guards_with(id), f);
         self.on_behalf_of.set(outer);
         result
     }
+}
+
+/// What an op with this hash is found by among those under the same guards.
+fn key(hash: u64, guard: GuardId) -> u64 {
+    // An odd factor: other guards have other keys (Knuth's multiplicative hashing).
+    hash ^ u64::from(guard).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// `#` is for the names that nodes get which have none.

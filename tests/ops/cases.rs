@@ -449,6 +449,29 @@ fn shapes() -> Vec<Case> {
                 inner.square() + a[0]
             })
         };
+        open "cond" [r([3, 2]), r([2, 2]), p([])] |t, x| {
+            let (x, w, p) = (x[0], x[1], x[2]);
+            t.cond(p, || x.matmul(w).exp(), || x - w.sum()) * t.cond(p - p, || w, || w.sin()).mean()
+        };
+        open "cond nested" [r([3]), p([]), p([])] |t, x| {
+            let (x, p, q) = (x[0], x[1].greater(9.0), x[2].greater(0.1));
+            let y = t.cond(p, || x.exp(), || {
+                let h = x.tanh();
+                h * t.cond(q, || h * x, || x.log())
+            });
+            t.cond(q, || y.square(), || x)
+        };
+        open "cond in checkpoint" [r([3]), p([])] |t, x| {
+            let w = x[1];
+            t.checkpoint(&[x[0]], |h| t.cond(w.square(), || (h[0] * w.exp()).sin(), || h[0])) * w
+        };
+        open "scan" [r([2, 3, 2]), r([2, 2]), r([2, 2])] |t, x| {
+            let (last, all) = t.scan(&[x[2]], &[x[0]], |h, now| {
+                let h = (now[0] + h[0].matmul(x[1])).tanh();
+                (vec![h], vec![h])
+            });
+            all[0] * last[0].sum()
+        };
         open "stop_gradient" [r([3])] |t, x| x[0] * t.literal(2.0).stop_gradient();
     }
 }

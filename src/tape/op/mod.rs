@@ -7,6 +7,7 @@ mod broadcast;
 mod broadcast_to;
 mod cast;
 mod concat;
+mod cond;
 mod conv;
 mod cumsum;
 mod dropout;
@@ -55,6 +56,7 @@ pub use broadcast::{BroadcastLike, Size, SumToLike};
 pub use broadcast_to::BroadcastTo;
 pub use cast::Cast;
 pub use concat::{AnyExpr, Concat, ConcatPart};
+pub use cond::Cond;
 pub use conv::{Conv, Conv2d, ConvTranspose2d, ConvWeights};
 pub use cumsum::{Cumsum, Cumulate};
 pub use dropout::Dropout;
@@ -542,6 +544,8 @@ ops! {
     SoftmaxCrossEntropy(SoftmaxCrossEntropy),
     /// The slope of that loss.
     SoftmaxResidual(SoftmaxResidual),
+    /// One of two values.
+    Cond(Cond),
     /// The same value with another derivative.
     Pass(Pass<T>),
     /// A cotangent that is nothing but differentiated by.
