@@ -4,6 +4,7 @@
 mod cases;
 mod reference;
 mod refused;
+mod table;
 
 use cases::{Case, Input};
 use gradtape::check::{self, Check};
