@@ -34,7 +34,7 @@ const HEAD: &str = "\
 # Ops
 
 Written by a test from the table of ops and its cases (`tests/ops/table.rs`); not by hand:
-`GRADTAPE_UPDATE=1 cargo test --test ops docs_list_every_op`.
+`GRADTAPE_UPDATE=1 cargo test --test ops b1_docs_list_every_op`.
 
 An op's inputs are a, b, c, …; where a cell says one thing, it holds for all of them. Things that
 depend on the op's parameters, such as its axes, have a slash between them.
@@ -221,7 +221,7 @@ fn rows() -> BTreeMap<String, Row> {
 }
 
 #[test]
-fn docs_list_every_op() {
+fn b1_docs_list_every_op() {
     let (rows, sources) = (rows(), sources());
     let scalar = |name: &str| ScalarOp::ALL.iter().find(|op| op.name() == name);
     let elementwise = ScalarOp::ALL.iter().map(|op| op.name());
@@ -258,7 +258,7 @@ fn docs_list_every_op() {
         std::fs::write(FILE, &text).unwrap();
     }
     let file = std::fs::read_to_string(FILE).unwrap().replace('\r', "");
-    let update = "run GRADTAPE_UPDATE=1 cargo test --test ops docs_list_every_op";
+    let update = "run GRADTAPE_UPDATE=1 cargo test --test ops b1_docs_list_every_op";
     assert_eq!(file.lines().count(), text.lines().count(), "{FILE} is stale: {update}");
     for (want, got) in text.lines().zip(file.lines()) {
         let [(want, _), (got, printed)] = [want, got].map(apart);
