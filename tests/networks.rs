@@ -5,9 +5,7 @@ use gradtape::data::mnist;
 use gradtape::nn::{Activation, Conv2d, Dense, Embedding, Flatten, Init, MaxPool, Sequential};
 use gradtape::nn::{Rnn, RnnConfig};
 use gradtape::optim::{Adam, Clip};
-use gradtape::{
-    ANY, Cell, Conv, Index, Padding, Philox, Pool, Result, Session, Tape, Tensor,
-};
+use gradtape::{ANY, Cell, Conv, Index, Padding, Philox, Pool, Result, Session, Tape, Tensor};
 
 fn draw<const N: usize>(shape: [usize; N], rng: &mut Philox) -> Result<Tensor> {
     Tensor::from_fn(shape, |_| rng.below(2001) as f64 / 1000.0 - 1.0)
@@ -34,9 +32,8 @@ fn c7_convolutions_are_their_definition() -> Result<()> {
     for (rows, columns, sides) in geometries {
         let [extent, taps, stride, dilation] = [0, 1, 2, 3].map(|k| [rows[k], columns[k]]);
         let (batch, inputs, outputs) = (3, 2, 4);
-        let conv = Conv::padded(Padding::Explicit(sides))
-            .with_stride(stride)
-            .with_dilation(dilation);
+        let conv =
+            Conv::padded(Padding::Explicit(sides)).with_stride(stride).with_dilation(dilation);
         let x = draw([batch, extent[0], extent[1], inputs], &mut rng)?;
         let w = draw([taps[0], taps[1], inputs, outputs], &mut rng)?;
         let out = [0, 1].map(|k| {
@@ -139,9 +136,8 @@ fn c8_characters_of_hamlet() -> Result<()> {
         text.chars().map(|c| characters.partition_point(|&known| known < c) as Index).collect();
     let (train, test) = all.split_at(all.len() / 10 * 9);
     let windows = |part: &[Index], start: &dyn Fn(usize) -> usize| -> Result<[_; 2]> {
-        let at = |ahead: usize| {
-            Tensor::from_fn([ROWS, STEPS], |at| part[start(at[0]) + at[1] + ahead])
-        };
+        let at =
+            |ahead: usize| Tensor::from_fn([ROWS, STEPS], |at| part[start(at[0]) + at[1] + ahead]);
         Ok([at(0)?, at(1)?])
     };
 

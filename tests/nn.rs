@@ -1,4 +1,4 @@
-//! Row B4, the part that is there: initial weights, dense layers, penalties; a network that learns.
+//! Row B4: initial weights, dense layers, penalties; a network that learns.
 
 use gradtape::nn::{Activation, Dense, Init, Mlp, l1, l2, summary};
 use gradtape::optim::Sgd;

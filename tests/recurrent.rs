@@ -1,5 +1,5 @@
-//! Row C8: recurrent ops against their steps written out on a tape: values and all gradients, for batches
-//! around those that a kernel takes at a time.
+//! Row C8: recurrent ops against their steps written out on a tape: values and all gradients, for
+//! batches around those that a kernel takes at a time.
 
 use gradtape::nn::{Embedding, Init, Rnn, RnnConfig};
 use gradtape::optim::Adam;

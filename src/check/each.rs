@@ -3,7 +3,7 @@
 
 use super::record::Recorded;
 use super::rules::{self, Value};
-use super::{Check, Report};
+use super::{Check, Report, with_any_rows};
 use crate::Passes;
 use crate::error::Result;
 use crate::scalar::Scalar;
@@ -28,8 +28,8 @@ pub struct OpReport {
     /// The batch rule for the inputs that share an extent of axis 0, all of them split; one for
     /// each such extent above 1.
     pub rows: Vec<(Vec<bool>, RowRule)>,
-    /// The errors of its derivatives in the inputs that it is differentiable in, the others held
-    /// fixed, or why they are wrong; `None` without such inputs, and where the derivative is not
+    /// The errors of its derivatives in the inputs that it has a rule for, the others held fixed, or
+    /// why they are wrong; `None` without such inputs, and where the derivative is not
     /// that of the value on purpose. Rules that take a value together with what it is made of,
     /// such as a matrix and its factors, hold only in the function that records both.
     pub errors: Result<Option<Report>>,
@@ -63,8 +63,8 @@ pub enum Forward {
 
 impl Check {
     /// Checks each op that a function of these inputs records, adjoint ones among them, on its
-    /// own. `wanted` is asked with the name of each, and whether it is the function's rather than
-    /// a derivative's. Leaves and effects are left out.
+    /// own, again with axis 0 of every input unknown if it can be. `wanted` is asked with the name
+    /// of each, and whether it is the function's own, recorded with known rows. Leaves, effects and ops from indices to indices are left out.
     ///
     /// ```
     /// use gradtape::{Tensor, check::{Check, Forward}};
@@ -88,33 +88,55 @@ impl Check {
     {
         let tape = Tape::new();
         let recorded = Recorded::new(&tape, &f, inputs, self.order)?;
-        let values = rules::values(&recorded, &recorded.point(inputs, self.seed)?)?;
+        let point = recorded.point(inputs, self.seed)?;
+        let mut reports = self.each_of(&recorded, &point, &mut wanted)?;
+        // Where rows are not known, some cotangents take other ways, by other ops.
+        let tape = Tape::new();
+        let shapes = inputs.iter().map(with_any_rows);
+        if let Ok(open) = Recorded::with_shapes(&tape, f, shapes, self.order) {
+            reports.extend(self.each_of(&open, &point, |name, _| wanted(name, false))?);
+        }
+        Ok(reports)
+    }
+
+    fn each_of<T: Scalar>(
+        &self,
+        recorded: &Recorded<'_, T>,
+        point: &[Tensor<T>],
+        mut wanted: impl FnMut(&str, bool) -> bool,
+    ) -> Result<Vec<OpReport>> {
+        let tape = recorded.tape;
+        let values = rules::values(recorded, point)?;
         let graph = tape.snapshot();
         let mut reports = Vec::new();
         for (id, node) in graph.nodes.iter().enumerate() {
             let op = node.op.primitive();
             let is_op = !matches!(node.op, Op::Leaf(_) | Op::Effect(_));
-            if !is_op || !wanted(op.name(), id < recorded.n_forward) {
+            let is_float = |&i: &NodeId| values[i as usize].float().is_some();
+            let has_floats = is_float(&(id as NodeId)) || node.inputs.iter().any(is_float);
+            if !is_op || !has_floats || !wanted(op.name(), id < recorded.n_forward) {
                 continue;
             }
             let x: Vec<&Value<T>> = node.inputs.iter().map(|&i| &values[i as usize]).collect();
             let at = At {
                 op,
-                x: node.inputs.iter().map(|&i| Expr::of(&tape, i)).collect(),
-                y: Expr::of(&tape, id as NodeId),
+                x: node.inputs.iter().map(|&i| Expr::of(tape, i)).collect(),
+                y: Expr::of(tape, id as NodeId),
                 smooth: (0..x.len()).map(|i| op.derivative(i) == Derivative::Smooth).collect(),
             };
+            let reverse: Vec<Reverse> = (0..x.len()).map(|i| at.reverse(i)).collect();
+            let varies = |i: usize| at.smooth[i] && reverse[i] != Reverse::Missing;
+            let has_own = (0..x.len()).any(varies) && !matches!(node.op, Op::Pass(_));
+            let errors = has_own.then(|| self.alone(&node.op, &x, varies)).transpose();
             let shapes: Vec<Shape> = x.iter().map(|x| x.shape()).collect();
-            let has_own = at.smooth.contains(&true) && !matches!(node.op, Op::Pass(_));
-            let errors = has_own.then(|| self.alone(&node.op, &x, |i| at.smooth[i]));
             reports.push(OpReport {
                 name: op.name().to_string(),
                 family: node.op.family(),
                 doc: node.op.doc(),
-                reverse: (0..x.len()).map(|i| at.reverse(i)).collect(),
                 forward: (0..x.len()).map(|i| at.forward(i)).collect::<Result<_>>()?,
+                reverse,
                 rows: rows(op, &shapes),
-                errors: errors.transpose(),
+                errors,
             });
         }
         Ok(reports)

@@ -316,10 +316,7 @@ impl Check {
         F: for<'t> Fn(&'t Tape<T>, &[Expr<'t, T>]) -> Expr<'t, T>,
     {
         let tape = Tape::new();
-        let shapes = inputs.iter().map(|x| match x.rank() {
-            0 => Shape::SCALAR,
-            _ => x.shape().with(0, ANY),
-        });
+        let shapes = inputs.iter().map(with_any_rows);
         let Ok(open) = Recorded::with_shapes(&tape, f, shapes, self.order) else {
             return Ok(None);
         };
@@ -342,6 +339,14 @@ impl Check {
             );
         }
         rules::check(&open, point).map(Some)
+    }
+}
+
+/// The shape of a value with an unknown extent of axis 0.
+fn with_any_rows<T: Scalar>(x: &Tensor<T>) -> Shape {
+    match x.rank() {
+        0 => Shape::SCALAR,
+        _ => x.shape().with(0, ANY),
     }
 }
 

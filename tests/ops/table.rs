@@ -11,7 +11,7 @@ use std::fmt::Write;
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ops.md");
 
 /// An op that only derivatives record is checked on its own this many times.
-const SAMPLES: usize = 16;
+const SAMPLES: usize = 8;
 
 /// Other CPUs round otherwise: the printed errors are this much above those measured.
 const MARGIN: f64 = 4.0;
@@ -19,7 +19,10 @@ const MARGIN: f64 = 4.0;
 /// Their rules take a value together with what it is made of, so that alone they do not hold: a
 /// matrix with its factors, states with all that a recurrent cell keeps. The errors are those of
 /// the cases.
-const COUPLED: [&str; 8] = [
+const COUPLED: [&str; 11] = [
+    "det",
+    "log_det",
+    "pinv",
     "solve",
     "solve_spd",
     "gru_gradient",
@@ -29,6 +32,11 @@ const COUPLED: [&str; 8] = [
     "rnn_gradient",
     "rnn_states",
 ];
+
+/// Ops in cases where their own derivatives do not exist, though the case's do: singular values
+/// that are equal, scores of −∞.
+const SINGULAR: [(&str, &str); 2] =
+    [("pinv of lower rank", "svd"), ("attention causal", "softmax")];
 
 const HEAD: &str = "\
 # Ops
@@ -189,7 +197,7 @@ fn bound(error: f64) -> f64 {
 /// The rows of all ops.
 fn rows() -> BTreeMap<String, Row> {
     let names = op_names();
-    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    let (mut rows, mut wrong) = (BTreeMap::<String, Row>::new(), Vec::new());
     let check = Check { tolerance: Some(TOLERANCE), ..Check::default() };
     for (i, case) in (0u64..).zip(cases::all()) {
         let (mut rng, check) = (Philox::new(i, 1), Check { seed: i, ..check });
@@ -202,21 +210,25 @@ fn rows() -> BTreeMap<String, Row> {
             *seen += 1;
             names.contains(name) && (own || *seen <= SAMPLES)
         };
+        let mut errors_of_case = None;
         let reports = check.each_op(&case.wide, &inputs, wanted);
         let reports = reports.unwrap_or_else(|e| panic!("{}: {e}", case.name));
         for report in reports.iter().filter(|r| r.family != "Target") {
             let row = rows.entry(report.name.clone()).or_default();
             row.add(report);
             match &report.errors {
+                _ if SINGULAR.contains(&(&case.name, &report.name)) => {}
                 _ if COUPLED.contains(&report.name.as_str()) => {
-                    row.worse(&check.gradient(&case.wide, &inputs).unwrap());
+                    let whole = || check.gradient(&case.wide, &inputs).unwrap();
+                    row.worse(errors_of_case.get_or_insert_with(whole));
                 }
                 Ok(Some(errors)) => row.worse(errors),
                 Ok(None) => {}
-                Err(e) => panic!("{}: {} on its own: {e}", case.name, report.name),
+                Err(e) => wrong.push(format!("{}: {} on its own: {e}", case.name, report.name)),
             }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     rows
 }
 
@@ -268,7 +280,8 @@ fn b1_docs_list_every_op() {
         let Some(errors) = errors.filter(|_| got.starts_with("| `")) else { continue };
         let printed: Vec<f64> = printed.iter().map(|cell| cell.parse().unwrap()).collect();
         let within = errors.iter().zip(&printed).all(|(error, bound)| error <= bound);
-        assert!(within && printed.len() == 4, "{name}: measured {errors:.1e?}, {got}: {update}");
+        let measured = errors.map(|error| format!("{error:.1e}")).join(", ");
+        assert!(within, "{name}: measured {measured}, listed {printed:?}: {update}");
     }
 }
 
