@@ -87,7 +87,7 @@ impl WithBatch for Shape {
 }
 
 #[test]
-fn normalizations_are_pytorchs() {
+fn b4_normalizations_are_pytorchs() {
     let records = records();
     let tape = Tape::new();
     let norm = LayerNorm::new(&tape, "layer", 5).unwrap();
@@ -109,7 +109,7 @@ fn normalizations_are_pytorchs() {
 }
 
 #[test]
-fn convolutions_are_pytorchs() {
+fn b4_convolutions_are_pytorchs() {
     let records = records();
     let tape = Tape::new();
     let w = |name: &str| records[name]["w"].clone();
@@ -142,7 +142,7 @@ fn convolutions_are_pytorchs() {
 
 /// Weights of a transposed convolution vary with the channels it sums over.
 #[test]
-fn transposed_weights_start_by_their_own_fan_in() {
+fn b4_transposed_weights_start_by_their_own_fan_in() {
     let tape = Tape::<f64>::new();
     let mut rng = Philox::new(3, 0);
     let (conv, relu) = (Conv::valid(), Activation::Relu);
@@ -153,7 +153,7 @@ fn transposed_weights_start_by_their_own_fan_in() {
 }
 
 #[test]
-fn attention_is_pytorchs() {
+fn b4_attention_is_pytorchs() {
     let records = records();
     let padding = [1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0];
     let padding = Tensor::from_rows([3, 4], &padding).unwrap();
@@ -186,7 +186,7 @@ fn attention_is_pytorchs() {
 
 /// Samples that see nothing have the value 0 and gradients 0, of second order too; never NaN.
 #[test]
-fn a_query_that_sees_nothing_is_zero() {
+fn b4_a_query_that_sees_nothing_is_zero() {
     fn check<T: Scalar>() {
         let tape = Tape::<T>::new();
         let x = tape.placeholder("x", [ANY, 3, 6]);
@@ -210,7 +210,7 @@ fn a_query_that_sees_nothing_is_zero() {
 
 /// Large logits do not overflow, and later keys do not show before their time.
 #[test]
-fn attention_of_large_scores_and_of_the_future() {
+fn b4_attention_of_large_scores_and_of_the_future() {
     let tape = Tape::<f64>::new();
     let x = tape.placeholder("x", [1, 3, 3]);
     let y = x.self_attention(None, Attention::new(1).causal());
@@ -227,7 +227,7 @@ fn attention_of_large_scores_and_of_the_future() {
 }
 
 #[test]
-fn batch_normalization_trains_and_infers_as_pytorch() {
+fn b4_batch_normalization_trains_and_infers_as_pytorch() {
     let records = records();
     let tape = Tape::new();
     let norm = BatchNorm::new(&tape, "norm", 3).unwrap();
@@ -272,7 +272,7 @@ fn batch_normalization_trains_and_infers_as_pytorch() {
 /// Running statistics are trained neither through inference nor through training; one number for
 /// each channel is the bias and leaves no NaN.
 #[test]
-fn running_statistics_are_not_parameters() {
+fn b4_running_statistics_are_not_parameters() {
     let tape = Tape::<f64>::new();
     let norm = BatchNorm::new(&tape, "norm", 2).unwrap();
     let x = tape.placeholder("x", [ANY, 2]);
@@ -295,7 +295,7 @@ fn running_statistics_are_not_parameters() {
 }
 
 #[test]
-fn dropout_keeps_the_mean_and_its_mask_for_the_gradient() {
+fn b4_dropout_keeps_the_mean_and_its_mask_for_the_gradient() {
     const N: usize = 100_000;
     let tape = Tape::<f64>::new();
     let x = tape.placeholder("x", [ANY, 10]);
@@ -323,7 +323,7 @@ fn dropout_keeps_the_mean_and_its_mask_for_the_gradient() {
 
 /// A mask is a function of seed, step and position: whatever the threads, and after a restart.
 #[test]
-fn the_same_counters_give_the_same_mask() {
+fn b4_the_same_counters_give_the_same_mask() {
     let tape = Tape::<f32>::new();
     let x = tape.placeholder("x", [ANY, 50]);
     let step = tape.variable("step", 0.0);
@@ -345,7 +345,7 @@ fn the_same_counters_give_the_same_mask() {
 }
 
 #[test]
-fn dropout_of_nothing_and_of_impossible_numbers() {
+fn b4_dropout_of_nothing_and_of_impossible_numbers() {
     let tape = Tape::<f32>::new();
     let x = tape.placeholder("x", [3]);
     let y = x.dropout(0.0, 1, tape.literal(0.0));
@@ -370,7 +370,7 @@ fn dropout_of_nothing_and_of_impossible_numbers() {
 }
 
 #[test]
-fn impossible_layers_are_refused() {
+fn b4_impossible_layers_are_refused() {
     let tape = Tape::<f64>::new();
     let mut rng = Philox::new(0, 0);
     for (features, heads) in [(6, 4), (6, 0), (0, 1)] {
@@ -387,7 +387,7 @@ fn impossible_layers_are_refused() {
 
 /// A model of many kinds of layers learns, again with the same bits, and is itself in inference.
 #[test]
-fn a_model_of_all_layers_learns() {
+fn b4_a_model_of_all_layers_learns() {
     let tape = Tape::<f64>::new();
     let mut rng = Philox::new(5, 0);
     let mut model = Sequential::new();

@@ -1,4 +1,4 @@
-//! Row B4, the part that is there: initial weights, dense layers, penalties; a network that learns.
+//! Row B4: initial weights, dense layers, penalties; a network that learns.
 
 use gradtape::nn::{Activation, Dense, Init, Mlp, l1, l2, summary};
 use gradtape::optim::Sgd;
@@ -21,14 +21,14 @@ fn draw<T: Scalar>(init: Init, shape: impl Into<Shape>, seed: u64) -> Tensor<T> 
 }
 
 #[test]
-fn constant_weights() {
+fn b4_constant_weights() {
     assert_eq!(draw::<f64>(Init::Zeros, [2, 3], 0), Tensor::zeros([2, 3]).unwrap());
     assert_eq!(draw::<f32>(Init::Constant(0.1), [4], 0), Tensor::full([4], 0.1).unwrap());
 }
 
 /// Mean and variance of n draws lie within five standard deviations of what they should be.
 #[test]
-fn random_weights_have_their_moments_and_bounds() {
+fn b4_random_weights_have_their_moments_and_bounds() {
     let dense: Shape = [200, 300].into();
     let kernel: Shape = [3, 5, 40, 60].into();
     let bound = |variance: f64| Some((3.0 * variance).sqrt());
@@ -65,7 +65,7 @@ fn random_weights_have_their_moments_and_bounds() {
 
 /// Not only the same twice: the words of the generator in order, so the same for ever.
 #[test]
-fn the_same_seed_gives_the_same_bits() {
+fn b4_the_same_seed_gives_the_same_bits() {
     for init in RANDOM {
         let w = draw::<f64>(init, [6, 4], 3);
         assert_eq!(w, draw(init, [6, 4], 3));
@@ -89,7 +89,7 @@ fn the_same_seed_gives_the_same_bits() {
 }
 
 #[test]
-fn orthogonal_weights_are_orthogonal() {
+fn b4_orthogonal_weights_are_orthogonal() {
     for (shape, m, n) in [
         (Shape::from([20, 7]), 20, 7),
         ([7, 20].into(), 7, 20),
@@ -112,7 +112,7 @@ fn orthogonal_weights_are_orthogonal() {
 /// The trace of a uniform orthogonal matrix has mean 0 and variance 1. Without the fixed signs a
 /// QR decomposition by reflections does not: its diagonal has a sign.
 #[test]
-fn orthogonal_weights_are_uniform() {
+fn b4_orthogonal_weights_are_uniform() {
     const DRAWS: u32 = 2000;
     let mut rng = Philox::new(9, 0);
     let mut traces = (0..DRAWS).map(|_| {
@@ -126,7 +126,7 @@ fn orthogonal_weights_are_uniform() {
 }
 
 #[test]
-fn impossible_weights_are_refused() {
+fn b4_impossible_weights_are_refused() {
     let kind = |init: Init, shape: Shape| {
         init.tensor::<f64>(shape, &mut Philox::new(0, 0)).unwrap_err().kind()
     };
@@ -200,17 +200,17 @@ fn dense_is_its_formula<T: Scalar>() {
 }
 
 #[test]
-fn dense_is_its_formula_f64() {
+fn b4_dense_is_its_formula_f64() {
     dense_is_its_formula::<f64>();
 }
 
 #[test]
-fn dense_is_its_formula_f32() {
+fn b4_dense_is_its_formula_f32() {
     dense_is_its_formula::<f32>();
 }
 
 #[test]
-fn activations_are_the_methods_of_their_names() {
+fn b4_activations_are_the_methods_of_their_names() {
     let tape = Tape::<f64>::new();
     let x = tape.placeholder("x", [3]);
     for (activation, method) in [
@@ -223,7 +223,7 @@ fn activations_are_the_methods_of_their_names() {
 }
 
 #[test]
-fn layers_are_named_scoped_and_counted() {
+fn b4_layers_are_named_scoped_and_counted() {
     let tape = Tape::<f32>::new();
     let mut rng = Philox::new(1, 0);
     let x = tape.placeholder("x", [ANY, 2]);
@@ -252,7 +252,7 @@ fn layers_are_named_scoped_and_counted() {
 }
 
 #[test]
-fn penalties_leave_other_variables_alone() {
+fn b4_penalties_leave_other_variables_alone() {
     let tape = Tape::<f64>::new();
     let a = tape.variable("a", Tensor::vector(vec![1.0, -2.0, 0.0]));
     let b = tape.variable("b", DMatrix::from_element(1, 2, 3.0));
@@ -296,11 +296,11 @@ fn a_network_learns_xor<T: Scalar>() {
 }
 
 #[test]
-fn a_network_learns_xor_f64() {
+fn b4_a_network_learns_xor_f64() {
     a_network_learns_xor::<f64>();
 }
 
 #[test]
-fn a_network_learns_xor_f32() {
+fn b4_a_network_learns_xor_f32() {
     a_network_learns_xor::<f32>();
 }

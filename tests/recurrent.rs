@@ -1,5 +1,5 @@
-//! Recurrent ops against their steps written out on a tape: values and all gradients, for batches
-//! around those that a kernel takes at a time.
+//! Row C8: recurrent ops against their steps written out on a tape: values and all gradients, for
+//! batches around those that a kernel takes at a time.
 
 use gradtape::nn::{Embedding, Init, Rnn, RnnConfig};
 use gradtape::optim::Adam;
@@ -154,7 +154,7 @@ impl Example {
 }
 
 #[test]
-fn values_and_gradients_are_those_of_the_steps() -> Result<()> {
+fn c8_values_and_gradients_are_those_of_the_steps() -> Result<()> {
     let extents = [(1, 1, 1), (1, 4, 9), (2, 3, 5), (17, 3, 33), (70, 2, 20), (130, 2, 3)];
     let mut seed = 0;
     for cell in CELLS {
@@ -170,7 +170,7 @@ fn values_and_gradients_are_those_of_the_steps() -> Result<()> {
 }
 
 #[test]
-fn every_combination_of_options() -> Result<()> {
+fn c8_every_combination_of_options() -> Result<()> {
     for (number, cell) in CELLS.into_iter().enumerate() {
         for bits in 0..16_u64 {
             let [reversed, initial, lengths, bias] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
@@ -185,7 +185,7 @@ fn every_combination_of_options() -> Result<()> {
 
 /// Time may be unknown while recording; then the adjoint ops ask for it when they run.
 #[test]
-fn time_is_known_when_run() -> Result<()> {
+fn c8_time_is_known_when_run() -> Result<()> {
     let mut rng = Philox::new(5, 0);
     let tape = Tape::<f64>::new();
     let x = tape.placeholder("x", [ANY, ANY, 6]);
@@ -206,7 +206,7 @@ fn time_is_known_when_run() -> Result<()> {
 
 /// What stands beyond the end of a sequence does not reach anything.
 #[test]
-fn padding_does_not_matter() -> Result<()> {
+fn c8_padding_does_not_matter() -> Result<()> {
     for cell in CELLS {
         for reversed in [false, true] {
             let mut rng = Philox::new(9, 0);
@@ -243,7 +243,7 @@ fn sum_of<'t>(y: E<'t>, last: &[E<'t>]) -> E<'t> {
 
 /// Layers in both directions are those of their steps, one above the other.
 #[test]
-fn layers_in_both_directions() -> Result<()> {
+fn c8_layers_in_both_directions() -> Result<()> {
     for cell in CELLS {
         let mut rng = Philox::new(3, 0);
         let tape = Tape::<f64>::new();
@@ -296,7 +296,7 @@ fn layers_in_both_directions() -> Result<()> {
 
 /// The three ways through a network agree, and it starts as it says.
 #[test]
-fn embedded_sequences() -> Result<()> {
+fn c8_embedded_sequences() -> Result<()> {
     let mut rng = Philox::new(4, 0);
     let tape = Tape::<f64>::new();
     let tokens = tape.index_placeholder("tokens", [ANY, ANY]);
@@ -329,7 +329,7 @@ fn embedded_sequences() -> Result<()> {
 
 /// A network that must keep the first token over nine steps learns to.
 #[test]
-fn a_gru_remembers() -> Result<()> {
+fn c8_a_gru_remembers() -> Result<()> {
     let mut rng = Philox::new(8, 0);
     let tape = Tape::<f32>::new();
     let tokens = tape.index_placeholder("tokens", [64, 9]);

@@ -8,18 +8,18 @@ use crate::error::{Error, ErrorKind, Result, bail};
 use crate::scalar::Scalar;
 use crate::tensor::Tensor;
 
-/// Checks the tangents of the value and of its gradients. Returns the largest relative difference
-/// between the modes; `first` is the claim of reverse mode about the value.
+/// Checks the tangents of the value and of its gradients. Returns the largest relative error
+/// of a tangent, and the largest difference between the modes; `first` is the claim of reverse mode about the value.
 pub(super) fn check<T: Scalar>(
     session: &mut Session<T>,
     first: &Claim<'_, '_, T>,
     values: &Values<T>,
     tolerance: f64,
-) -> Result<f64> {
+) -> Result<(f64, f64)> {
     let title = first.of.title();
-    let Some(y) = &values.y else { return Ok(0.0) };
+    let Some(y) = &values.y else { return Ok((0.0, 0.0)) };
     if first.gradients.iter().all(Option::is_none) {
-        return Ok(0.0);
+        return Ok((0.0, 0.0));
     }
     let Some(dy) = &values.tangent else {
         bail!(Check, "{title}: expected a tangent in forward mode, got none");
@@ -50,7 +50,7 @@ pub(super) fn check<T: Scalar>(
              {got:.8}, relative error {error:.1e}"
         );
     }
-    Ok(error.max(second_order(first, values, tolerance)?))
+    Ok((found.error, error.max(second_order(first, values, tolerance)?)))
 }
 
 /// H·u in forward over reverse mode against reverse over reverse mode.

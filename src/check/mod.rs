@@ -2,6 +2,7 @@
 //! ops against what they claim of shapes and batches. Knows no single op.
 
 mod difference;
+mod each;
 mod forward;
 mod record;
 mod rules;
@@ -14,6 +15,7 @@ use crate::shape::{ANY, Shape};
 use crate::tape::op::{ById, Op, Primitive};
 use crate::tape::{Expr, Tape};
 use crate::tensor::Tensor;
+pub use each::{Forward, OpReport, Reverse};
 use record::Recorded;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -53,6 +55,8 @@ pub struct Report {
     pub first: f64,
     /// The largest relative error of a gradient's gradient; 0 if there is none.
     pub second: f64,
+    /// The largest relative error of a tangent.
+    pub tangent: f64,
     /// The largest relative difference between forward and reverse mode.
     pub forward: f64,
     /// The names of the ops, adjoint ones among them, whose shape and batch rules were checked.
@@ -216,12 +220,12 @@ impl Check {
         let point = recorded.point(inputs, self.seed)?;
         let values = recorded.plans_equal_interpreter(&point)?;
         let derivatives = self.derivatives(&recorded, &point, &values);
-        let [first, second, forward] = derivatives.map_err(|e| self.blame(&recorded, &point, e))?;
+        let report = derivatives.map_err(|e| self.blame(&recorded, &point, e))?;
         let mut ops = rules::check(&recorded, &point)?;
         let open = self.unknown_batch(&f, inputs, &point, &values)?;
         let unknown_batch = open.is_some();
         ops.extend(open.into_iter().flatten());
-        Ok(Report { first, second, forward, ops, unknown_batch })
+        Ok(Report { ops, unknown_batch, ..report })
     }
 
     /// As the function [`op`].
@@ -244,6 +248,7 @@ impl Check {
                 .map_err(|e| Error::new(e.kind(), e.message()).at(caller))?;
             worst.first = worst.first.max(report.first);
             worst.second = worst.second.max(report.second);
+            worst.tangent = worst.tangent.max(report.tangent);
             worst.forward = worst.forward.max(report.forward);
             worst.ops.append(&mut report.ops);
             worst.unknown_batch &= report.unknown_batch;
@@ -261,19 +266,21 @@ impl Check {
         recorded: &Recorded<'_, T>,
         point: &[Tensor<T>],
         values: &[Tensor<T>],
-    ) -> Result<[f64; 3]> {
+    ) -> Result<Report> {
         let session = &mut Session::new(recorded.tape)?;
         let tolerance = self.tolerance::<T>();
         let values = recorded.sorted(values);
         let claims = recorded.claims(point, &values);
-        let mut errors = [0.0; 3];
-        for (claim, error) in claims.iter().zip(&mut errors).take(self.order.into()) {
+        let mut report = Report::default();
+        let errors = [&mut report.first, &mut report.second];
+        for (claim, error) in claims.iter().zip(errors).take(self.order.into()) {
             *error = claim.check(session, tolerance, self.seed)?;
         }
         if self.order > 0 {
-            errors[2] = forward::check(session, &claims[0], &values, tolerance)?;
+            let errors = forward::check(session, &claims[0], &values, tolerance)?;
+            (report.tangent, report.forward) = errors;
         }
-        Ok(errors)
+        Ok(report)
     }
 
     /// The failure of the first op whose own derivative is wrong at the inputs that it had, if
@@ -285,25 +292,8 @@ impl Check {
             if matches!(node.op, Op::Leaf(_) | Op::Pass(_) | Op::Effect(_)) {
                 continue;
             }
-            let tape = Tape::new();
             let inputs: Vec<_> = node.inputs.iter().map(|&i| &values[i as usize]).collect();
-            let floats: Vec<Tensor<T>> = inputs.iter().filter_map(|v| v.float().cloned()).collect();
-            let alone = Recorded::new(
-                &tape,
-                |tape, x| {
-                    let mut x = x.iter();
-                    let inputs: Vec<_> =
-                        inputs.iter().filter_map(|v| v.input(tape, &mut x)).collect();
-                    tape.apply(node.op.clone(), &inputs)
-                },
-                &floats,
-                self.order,
-            );
-            let check = alone.and_then(|alone| {
-                let point = alone.point(&floats, self.seed)?;
-                self.derivatives(&alone, &point, &alone.run(Passes::NONE, &point)?)
-            });
-            match check {
+            match self.alone(&node.op, &inputs, |_| true) {
                 Err(own) if own.kind() == ErrorKind::Check => {
                     return Error::new(ErrorKind::Check, own.message()).at(node.at);
                 }
@@ -326,10 +316,7 @@ impl Check {
         F: for<'t> Fn(&'t Tape<T>, &[Expr<'t, T>]) -> Expr<'t, T>,
     {
         let tape = Tape::new();
-        let shapes = inputs.iter().map(|x| match x.rank() {
-            0 => Shape::SCALAR,
-            _ => x.shape().with(0, ANY),
-        });
+        let shapes = inputs.iter().map(with_any_rows);
         let Ok(open) = Recorded::with_shapes(&tape, f, shapes, self.order) else {
             return Ok(None);
         };
@@ -352,6 +339,14 @@ impl Check {
             );
         }
         rules::check(&open, point).map(Some)
+    }
+}
+
+/// The shape of a value with an unknown extent of axis 0.
+fn with_any_rows<T: Scalar>(x: &Tensor<T>) -> Shape {
+    match x.rank() {
+        0 => Shape::SCALAR,
+        _ => x.shape().with(0, ANY),
     }
 }
 

@@ -35,11 +35,19 @@ impl<T: Scalar> Value<T> {
     ) -> Option<Expr<'t, T>> {
         match self {
             Value::Float(_) => floats.next().copied(),
-            Value::Index(t) => Some(tape.index_constant(t.clone()).as_node_expr()),
+            Value::Index(_) => Some(self.constant(tape)),
         }
     }
 
-    fn shape(&self) -> Shape {
+    /// The value as it is.
+    pub(super) fn constant<'t>(&self, tape: &'t Tape<T>) -> Expr<'t, T> {
+        match self {
+            Value::Float(t) => tape.constant(t.clone()),
+            Value::Index(t) => tape.index_constant(t.clone()).as_node_expr(),
+        }
+    }
+
+    pub(super) fn shape(&self) -> Shape {
         match self {
             Value::Float(t) => t.shape(),
             Value::Index(t) => t.shape(),

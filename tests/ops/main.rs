@@ -4,6 +4,7 @@
 mod cases;
 mod reference;
 mod refused;
+mod table;
 
 use cases::{Case, Input};
 use gradtape::check::{self, Check};
@@ -55,7 +56,7 @@ fn check_case(case: &Case, seed: u64, ops: &mut BTreeSet<String>) -> Result<()> 
 }
 
 #[test]
-fn every_op_on_every_case() {
+fn b1_every_op_on_every_case() {
     let mut ops = BTreeSet::new();
     let failures: Vec<String> = (0u64..)
         .zip(cases::all())
@@ -71,7 +72,7 @@ fn every_op_on_every_case() {
 
 /// Every node, adjoint and tangent ones too, has the line of the user's file that it is recorded for.
 #[test]
-fn every_node_has_the_users_line() {
+fn b1_every_node_has_the_users_line() {
     let mut lost = BTreeSet::new();
     for case in cases::all() {
         let tape = Tape::new();
@@ -123,7 +124,7 @@ fn op_names() -> BTreeSet<String> {
 
 /// Every method that records an op is called by a case.
 #[test]
-fn every_method_has_a_case() {
+fn b1_every_method_has_a_case() {
     let cases = include_str!("cases.rs");
     let missing: Vec<String> = sources()
         .iter()

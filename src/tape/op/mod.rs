@@ -390,11 +390,11 @@ impl<D: ?Sized> Hash for ById<D> {
 
 /// Generates [`Op`]: one variant per family, and the way from a stored op to its trait object.
 macro_rules! ops {
-    ($($(#[$doc:meta])* $variant:ident($family:ty)),* $(,)?) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident($family:ty)),* $(,)?) => {
         /// An op as the tape stores it: comparable, so that passes can match on it.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Op<T: Scalar> {
-            $($(#[$doc])* $variant($family),)*
+            $($(#[doc = $doc])+ $variant($family),)*
             /// A user's op. Passes see through it only what the trait says.
             Custom(ById<dyn Primitive<T>>),
         }
@@ -425,6 +425,22 @@ macro_rules! ops {
                 of_type::<Definition<T>>(&single, &double)(self)
             }
 
+            /// The name of the variant.
+            pub fn family(&self) -> &'static str {
+                match self {
+                    $(Op::$variant(_) => stringify!($variant),)*
+                    Op::Custom(_) => "Custom",
+                }
+            }
+
+            /// What the family is, as in the documentation of the variant.
+            pub fn doc(&self) -> &'static str {
+                match self {
+                    $(Op::$variant(_) => concat!($($doc),+).trim_ascii(),)*
+                    Op::Custom(_) => "A user's op.",
+                }
+            }
+
             fn definition(&self) -> &dyn Primitive<T> {
                 match self {
                     $(Op::$variant(op) => op,)*
@@ -446,7 +462,7 @@ ops! {
     Cast(Cast),
     /// Placeholders, variables, constants, literals.
     Leaf(Leaf<T>),
-    /// A row of the elementwise table.
+    /// Elementwise: a row of the table [`ScalarOp`].
     Scalar(ScalarOp),
     /// Broadcast to another node's shape.
     BroadcastLike(BroadcastLike),
@@ -464,7 +480,7 @@ ops! {
     ArgReduce(ArgReduce),
     /// Running sums.
     Cumsum(Cumsum),
-    /// Softmax and its kin.
+    /// Softmax, its logarithm, and the logarithm of its denominator.
     Softmax(Softmax),
     /// Numbers of mean 0 and variance 1, and the slope of that.
     Normalize(Normalize),
@@ -488,9 +504,9 @@ ops! {
     Pooling(Pooling),
     /// Recurrent cells over all steps of sequences.
     Recurrent(Recurrent),
-    /// Their states.
+    /// The states of recurrent cells after each step.
     RecurrentStates(RecurrentStates),
-    /// The adjoint of those in what enters each step.
+    /// The adjoint of recurrent cells in what enters each step.
     RecurrentGradient(RecurrentGradient),
     /// The axes in another order.
     Permute(Permute),
@@ -538,11 +554,11 @@ ops! {
     Svd(Svd),
     /// Pseudo-inverses.
     Pinv(Pinv),
-    /// Labels that fit their predictions.
+    /// Targets of a loss that fit its predictions, under the loss's name.
     Target(Target),
     /// Cross-entropy of class labels from logits.
     SoftmaxCrossEntropy(SoftmaxCrossEntropy),
-    /// The slope of that loss.
+    /// The slope of cross-entropy from logits.
     SoftmaxResidual(SoftmaxResidual),
     /// One of two values.
     Cond(Cond),
