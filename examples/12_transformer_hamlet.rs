@@ -22,7 +22,7 @@ struct Args {
     #[command(flatten)]
     options: Options,
     /// Times that all windows are seen
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..))]
     #[arg(default_value_if("short", "true", "1"))]
     epochs: u32,
     /// Windows in a step

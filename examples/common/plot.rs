@@ -150,6 +150,9 @@ pub fn predicted_against_true(what: &str, truth: &[f64], predicted: &[f64]) -> R
 pub fn confusion(matrix: &ConfusionMatrix, names: &[String]) -> Result<String> {
     let n = names.len() as i32;
     let cell = (440 / n.max(1)).clamp(40, 90);
+    // Names stand side by side above the columns.
+    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let above = (cell as u32 * 2 / longest.max(1) as u32).clamp(9, 15);
     let (left, top) = (130, 90);
     let size = ((left + n * cell + 30) as u32, (top + n * cell + 60) as u32);
     let centered = |size, color| text(size).color(color).pos(Pos::new(HPos::Center, VPos::Center));
@@ -164,7 +167,7 @@ pub fn confusion(matrix: &ConfusionMatrix, names: &[String]) -> Result<String> {
             let (x, y) = (left + t * cell + cell / 2, top + t * cell + cell / 2);
             let beside = text(15).color(&INK).pos(Pos::new(HPos::Right, VPos::Center));
             area.draw_text(&names[t as usize], &beside, (left - 10, y))?;
-            area.draw_text(&names[t as usize], &centered(15, &INK), (x, top - 14))?;
+            area.draw_text(&names[t as usize], &centered(above, &INK), (x, top - 14))?;
             for p in 0..n {
                 let count = matrix.count(t as usize, p as usize);
                 // A square root, so that single mistakes can be seen.

@@ -179,7 +179,7 @@ fn order<T: Scalar>(program: &Program<T>, used: &[bool]) -> Vec<ValueId> {
         if lazy[id as usize] {
             waiting[id as usize] = true;
         } else if program.value(id).is_computed() {
-            for &input in &program.value(id).inputs {
+            for input in program.waits_for(id) {
                 if std::mem::take(&mut waiting[input as usize]) {
                     order.push(input);
                 }
