@@ -88,8 +88,8 @@ impl<T: Scalar> Tape<T> {
     /// The value of `then` if the scalar `predicate` is not 0, else that of `otherwise`, both of
     /// one shape; NaN is not 0. Only the branch that is taken runs, forwards and backwards: what is
     /// recorded within the other costs nothing, and an error it would end with (an index out of
-    /// range, a singular matrix) does not happen. What both closures capture is computed before
-    /// if something else needs it, too. Elementwise, where both sides may be computed, see
+    /// range, a singular matrix) does not happen. What a branch captures from outside is computed
+    /// in any case if something else needs it. Elementwise, where both sides are computed, there is
     /// [`Expr::select`].
     ///
     /// A value recorded within a branch can be used in that branch only, but be fetched, and be a
