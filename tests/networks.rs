@@ -72,7 +72,7 @@ fn c7_convolutions_are_their_definition() -> Result<()> {
         let y = inputs[0].conv2d(inputs[1], conv);
         let gradients = tape.gradient((y * inputs[2]).sum(), &inputs[..2])?;
         let feeds = [inputs[0].feed(&x), inputs[1].feed(&w), inputs[2].feed(&ct)];
-        let got = Session::new(&tape)?.run(&[y, gradients[0], gradients[1]], &feeds)?;
+        let got = Session::new(&tape)?.run([y, gradients[0], gradients[1]], &feeds)?;
         for (got, want) in got.iter().zip(&want) {
             assert_eq!(got.shape(), want.shape(), "{rows:?} {columns:?} {sides:?}");
             let gaps = got.as_slice().iter().zip(want.as_slice()).map(|(a, b)| (a - b).abs());
