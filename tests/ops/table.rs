@@ -34,9 +34,9 @@ const COUPLED: [&str; 11] = [
 ];
 
 /// Ops in cases where their own derivatives do not exist, though the case's do: singular values
-/// that are equal, scores of −∞.
-const SINGULAR: [(&str, &str); 2] =
-    [("pinv of lower rank", "svd"), ("attention causal", "softmax")];
+/// that are equal, scores of −∞, a branch that is not taken.
+const SINGULAR: [(&str, &str); 3] =
+    [("pinv of lower rank", "svd"), ("attention causal", "softmax"), ("cond nested", "log")];
 
 const HEAD: &str = "\
 # Ops
