@@ -83,12 +83,12 @@ fn c7_convolutions_are_their_definition() -> Result<()> {
     Ok(())
 }
 
-/// Two epochs over 4000 images, and 1000 others.
+/// Two epochs over 3000 images; at least 90 % of 1000 others.
 #[test]
 fn c7_a_convolutional_network_reads_mnist() -> Result<()> {
     let [train, test] = mnist::<f32>(path("mnist"))?;
     let first = |n: Index| -> Vec<Index> { (0..n).collect() };
-    let (train, test) = (train.subset(&first(4000))?, test.subset(&first(1000))?);
+    let (train, test) = (train.subset(&first(3000))?, test.subset(&first(1000))?);
 
     let tape = Tape::<f32>::new();
     let images = tape.placeholder("images", [ANY, 28, 28]);
@@ -105,11 +105,11 @@ fn c7_a_convolutional_network_reads_mnist() -> Result<()> {
     model.push(Dense::new(&tape, "out", [64, 10], none, &mut rng)?);
     let logits = model.forward(images.expand_dims(&[-1]), None);
     let loss = logits.softmax_cross_entropy(labels).mean();
-    let step = Adam::new(2e-3).minimize(loss)?;
+    let step = Adam::new(3e-3).minimize(loss)?;
     let hits = logits.argmax(-1).equal(labels).mean();
 
     let mut session = Session::new(&tape)?;
-    let mut batches = train.batches(50)?.shuffle(1);
+    let mut batches = train.batches(32)?.shuffle(1);
     let (mut x, mut y) = Default::default();
     for _ in 0..2 {
         while batches.next_into(&mut x, &mut y)? {
@@ -118,16 +118,16 @@ fn c7_a_convolutional_network_reads_mnist() -> Result<()> {
     }
     let (x, y) = (test.x()?, test.y()?);
     let hits = session.run(hits, &[images.feed(&x), labels.feed(&y)])?.item()?;
-    assert!(hits >= 0.93, "{hits}");
+    assert!(hits >= 0.9, "{hits}");
     Ok(())
 }
 
-/// A long short-term memory learns more of the text's last tenth than how often each character
-/// comes.
+/// A long short-term memory comes to 2.5 nats a character on the text's last tenth, where the
+/// frequencies of characters alone cost 3.3.
 #[test]
 fn c8_characters_of_hamlet() -> Result<()> {
     const ROWS: usize = 32;
-    const STEPS: usize = 24;
+    const STEPS: usize = 16;
     let text = std::fs::read_to_string(path("hamlet/hamlet.txt")).expect("a text");
     let mut characters: Vec<char> = text.chars().collect();
     characters.sort_unstable();
@@ -149,15 +149,15 @@ fn c8_characters_of_hamlet() -> Result<()> {
     let init = Init::Normal { std: 0.5 };
     let embedding = Embedding::new(&tape, "embedding", [n, 16], init, &mut rng)?;
     let config =
-        RnnConfig { cell: Cell::Lstm, inputs: 16, hidden: 64, n_layers: 1, bidirectional: false };
+        RnnConfig { cell: Cell::Lstm, inputs: 16, hidden: 32, n_layers: 1, bidirectional: false };
     let memory = Rnn::new(&tape, "lstm", config, &mut rng)?;
-    let out = Dense::new(&tape, "out", [64, n], Activation::Identity, &mut rng)?;
+    let out = Dense::new(&tape, "out", [32, n], Activation::Identity, &mut rng)?;
     let logits = out.forward(memory.forward_embedded(&embedding, x));
     let loss = logits.softmax_cross_entropy(y).mean();
     let step = Adam::new(1e-2).with_clip(Clip::Norm(1.0)).minimize(loss)?;
 
     let mut session = Session::new(&tape)?;
-    for _ in 0..200 {
+    for _ in 0..150 {
         let starts: Vec<usize> =
             (0..ROWS).map(|_| rng.below((train.len() - STEPS) as u64) as usize).collect();
         let [from, to] = windows(train, &|row| starts[row])?;
@@ -173,6 +173,6 @@ fn c8_characters_of_hamlet() -> Result<()> {
     let total: f64 = counts.iter().sum();
     let costs = to.as_slice().iter().map(|&c| (total / counts[c as usize]).ln());
     let frequencies = costs.sum::<f64>() / (ROWS * STEPS) as f64;
-    assert!(frequencies > 3.0 && learned < 2.4, "{frequencies:.3} {learned:.3}");
+    assert!(frequencies > 3.0 && learned < 2.5, "{frequencies:.3} {learned:.3}");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The trait every op implements, the list of ops, and the enum that stores them.
-//! One op is one row of `scalar.rs` or one type in a file of its family.
+//! One op is one row of `scalar.rs` or one type in a file of its family. `docs/ops.md` in the
+//! repository lists them all: value, derivatives, batch rule, and the worst errors seen.
 
 mod arg;
 mod attention;
