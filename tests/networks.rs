@@ -19,9 +19,9 @@ fn path(file: &str) -> String {
 /// by term.
 #[test]
 fn c7_convolutions_are_their_definition() -> Result<()> {
-    type Geometry = [usize; 4];
     // Input, taps, stride, dilation along rows and columns; what is added at each side.
-    let geometries: [(Geometry, Geometry, [(usize, usize); 2]); 5] = [
+    type Geometry = ([usize; 4], [usize; 4], [(usize, usize); 2]);
+    let geometries: [Geometry; 5] = [
         ([7, 3, 1, 1], [5, 2, 1, 1], [(0, 0), (0, 0)]),
         ([11, 3, 3, 1], [9, 2, 5, 1], [(2, 0), (0, 3)]),
         ([10, 3, 1, 3], [12, 4, 1, 2], [(1, 4), (3, 2)]),

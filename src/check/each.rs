@@ -124,7 +124,7 @@ impl Check {
                 y: Expr::of(tape, id as NodeId),
                 smooth: (0..x.len()).map(|i| op.derivative(i) == Derivative::Smooth).collect(),
             };
-            let reverse: Vec<Reverse> = (0..x.len()).map(|i| at.reverse(i)).collect();
+            let reverse: Vec<Reverse> = at.reverse();
             let varies = |i: usize| at.smooth[i] && reverse[i] != Reverse::Missing;
             let has_own = (0..x.len()).any(varies) && !matches!(node.op, Op::Pass(_));
             let errors = has_own.then(|| self.alone(&node.op, &x, varies)).transpose();
@@ -133,7 +133,7 @@ impl Check {
                 name: op.name().to_string(),
                 family: node.op.family(),
                 doc: node.op.doc(),
-                forward: (0..x.len()).map(|i| at.forward(i)).collect::<Result<_>>()?,
+                forward: (0..x.len()).map(|i| at.forward(i, reverse[i])).collect::<Result<_>>()?,
                 reverse,
                 rows: rows(op, &shapes),
                 errors,
@@ -176,20 +176,20 @@ struct At<'a, 't, T: Scalar> {
 }
 
 impl<'t, T: Scalar> At<'_, 't, T> {
-    fn reverse(&self, i: usize) -> Reverse {
-        if !self.smooth[i] {
-            return Reverse::Zero;
-        }
+    /// All inputs' at once, as a sweep asks.
+    fn reverse(&self) -> Vec<Reverse> {
         let ct = self.y.tape().placeholder("cotangent", self.y.shape());
-        let want: Vec<bool> = (0..self.x.len()).map(|k| k == i).collect();
-        match self.op.vjp(Vjp { x: &self.x, y: self.y, ct, want: &want }) {
-            Ok(cts) if cts.get(i).is_some_and(Option::is_some) => Reverse::Rule,
-            Ok(_) => Reverse::Zero,
-            Err(_) => Reverse::Missing,
-        }
+        let of = Vjp { x: &self.x, y: self.y, ct, want: &self.smooth };
+        let cts = self.smooth.contains(&true).then(|| self.op.vjp(of));
+        let rule = |(i, &smooth): (usize, &bool)| match &cts {
+            Some(Err(_)) if smooth => Reverse::Missing,
+            Some(Ok(cts)) if smooth && cts.get(i).is_some_and(Option::is_some) => Reverse::Rule,
+            _ => Reverse::Zero,
+        };
+        self.smooth.iter().enumerate().map(rule).collect()
     }
 
-    fn forward(&self, i: usize) -> Result<Forward> {
+    fn forward(&self, i: usize, reverse: Reverse) -> Result<Forward> {
         if !self.smooth[i] {
             return Ok(Forward::Zero);
         }
@@ -199,7 +199,7 @@ impl<'t, T: Scalar> At<'_, 't, T> {
         let mut dx = vec![None; self.x.len()];
         dx[i] = Some(self.y.tape().placeholder("tangent", self.x[i].shape()));
         let own = self.op.jvp(Jvp { x: &self.x, y: self.y, dx: &dx })?;
-        Ok(match (own, self.reverse(i)) {
+        Ok(match (own, reverse) {
             (Some(_), _) => Forward::Rule,
             (None, Reverse::Rule) => Forward::Transpose,
             (None, Reverse::Zero) => Forward::Zero,
