@@ -64,7 +64,8 @@ pub enum Forward {
 impl Check {
     /// Checks each op that a function of these inputs records, adjoint ones among them, on its
     /// own, again with axis 0 of every input unknown if it can be. `wanted` is asked with the name
-    /// of each, and whether it is the function's own, recorded with known rows. Leaves, effects and ops from indices to indices are left out.
+    /// of each, and whether it is the function's own, recorded with known rows. Leaves, effects and
+    /// ops from indices to indices are left out.
     ///
     /// ```
     /// use gradtape::{Tensor, check::{Check, Forward}};

@@ -9,7 +9,8 @@ use crate::scalar::Scalar;
 use crate::tensor::Tensor;
 
 /// Checks the tangents of the value and of its gradients. Returns the largest relative error
-/// of a tangent, and the largest difference between the modes; `first` is the claim of reverse mode about the value.
+/// of a tangent, and the largest difference between the modes; `first` is the claim of reverse mode
+/// about the value.
 pub(super) fn check<T: Scalar>(
     session: &mut Session<T>,
     first: &Claim<'_, '_, T>,
