@@ -28,8 +28,8 @@ pub struct OpReport {
     /// The batch rule for the inputs that share an extent of axis 0, all of them split; one for
     /// each such extent above 1.
     pub rows: Vec<(Vec<bool>, RowRule)>,
-    /// The errors of its derivatives in the inputs that it has a rule for, the others held fixed, or
-    /// why they are wrong; `None` without such inputs, and where the derivative is not
+    /// The errors of its derivatives in the inputs that it has a rule for, the others held fixed,
+    /// or why they are wrong; `None` without such inputs, and where the derivative is not
     /// that of the value on purpose. Rules that take a value together with what it is made of,
     /// such as a matrix and its factors, hold only in the function that records both.
     pub errors: Result<Option<Report>>,
