@@ -125,7 +125,8 @@ impl Check {
                 y: Expr::of(tape, id as NodeId),
                 smooth: (0..x.len()).map(|i| op.derivative(i) == Derivative::Smooth).collect(),
             };
-            let reverse: Vec<Reverse> = at.reverse();
+            // An op in a branch of a conditional has its rules there, too.
+            let reverse: Vec<Reverse> = tape.on_behalf_of(id as NodeId, || at.reverse());
             let varies = |i: usize| at.smooth[i] && reverse[i] != Reverse::Missing;
             let has_own = (0..x.len()).any(varies) && !matches!(node.op, Op::Pass(_));
             let errors = has_own.then(|| self.alone(&node.op, &x, varies)).transpose();
@@ -134,7 +135,9 @@ impl Check {
                 name: op.name().to_string(),
                 family: node.op.family(),
                 doc: node.op.doc(),
-                forward: (0..x.len()).map(|i| at.forward(i, reverse[i])).collect::<Result<_>>()?,
+                forward: (0..x.len())
+                    .map(|i| tape.on_behalf_of(id as NodeId, || at.forward(i, reverse[i])))
+                    .collect::<Result<_>>()?,
                 reverse,
                 rows: rows(op, &shapes),
                 errors,

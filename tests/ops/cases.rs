@@ -451,7 +451,8 @@ fn shapes() -> Vec<Case> {
         };
         open "cond" [r([3, 2]), r([2, 2]), p([])] |t, x| {
             let (x, w, p) = (x[0], x[1], x[2]);
-            t.cond(p, || x.matmul(w).exp(), || x - w.sum()) * t.cond(p * 0.0, || w, || w.sin()).mean()
+            let y = t.cond(p, || x.matmul(w).exp(), || x - w.sum());
+            y * t.cond(p.less(p.lit(0.0)), || w, || w.sin()).mean()
         };
         open "cond nested" [r([3]), p([]), p([])] |t, x| {
             let (x, p, q) = (x[0], x[1].greater(9.0), x[2].greater(0.1));
