@@ -8,12 +8,11 @@
 
 mod common;
 
-use common::plot::{self, Series};
-use common::text::Text;
-use common::{Options, Result, Run, Summary};
-use gradtape::nn::{Activation, Dense, Embedding, Init, Rnn, RnnConfig, summary};
+use common::text::{Lesson, Model, Text};
+use common::{Options, Result};
+use gradtape::nn::{Activation, Dense, Embedding, Init, Rnn, RnnConfig};
 use gradtape::optim::{Adam, Clip};
-use gradtape::{ANY, Cell, Fetch, Philox, Placeholder, Session, Tape};
+use gradtape::{ANY, Cell, Philox, Session, Tape};
 use std::process::ExitCode;
 
 /// Learn the characters of Hamlet with a long short-term memory
@@ -78,56 +77,18 @@ fn run(args: Args) -> Result {
     let loss = logits.softmax_cross_entropy(y).mean();
     let step = Adam::new(args.rate).with_clip(Clip::Norm(1.0)).minimize(loss)?;
 
-    let epochs = args.epochs as usize;
-    let mut run = Run::start(&args.options, epochs * train.len())?;
-    run.say(summary(&tape))?;
     let mut session = Session::new(&tape)?;
     if let Some(path) = &args.weights {
         write_weights(&session, path)?;
     }
-    let evaluate = |session: &mut Session<f32>| -> Result<f64> {
-        let mut sum = 0.0;
-        for [from, to] in &test {
-            sum += f64::from(session.run(loss, &[x.feed(from), y.feed(to)])?.item()?);
-        }
-        Ok(sum / test.len() as f64)
+    let model = Model { x, y, loss, step, updates: vec![], logits, test_loss: loss };
+    let lesson = Lesson {
+        options: &args.options,
+        epochs: args.epochs,
+        windows: [&train, &test],
+        start: &args.start,
     };
-
-    let mut test_losses = vec![(0.0, evaluate(&mut session)?)];
-    let (input, next) = (Placeholder::from(x), Fetch::from(logits));
-    let mut out = Default::default();
-    for epoch in 1..=epochs {
-        for [from, to] in &train {
-            session.run_into((loss, step), &[x.feed(from), y.feed(to)], &mut out)?;
-            run.step(out.0.item()?.into(), ("test loss", test_losses[epoch - 1].1));
-        }
-        let test_loss = evaluate(&mut session)?;
-        test_losses.push((epoch as f64, test_loss));
-        run.say(format_args!(
-            "epoch {epoch:2}: loss {:.4}, test loss {test_loss:.4}",
-            run.mean_loss(train.len())
-        ))?;
-        if epoch.is_power_of_two() || epoch == epochs {
-            let (steps, wanted) = (args.steps, (args.start.as_str(), 160));
-            let mut rng = Philox::new(args.options.seed, epoch as u64);
-            let sample = text.sample(&mut session, (input, next), steps, wanted, &mut rng)?;
-            run.say(format_args!("---\n{sample}\n---"))?;
-        }
-    }
-
-    let test_loss = test_losses[epochs].1;
-    let test_losses = Series { name: "test loss", points: test_losses };
-    run.write("loss.svg", &plot::loss_curve(run.losses(), train.len(), &[test_losses])?)?;
-    run.finish(
-        &session,
-        &Summary {
-            epochs,
-            final_loss: run.mean_loss(train.len()),
-            metric: "test loss",
-            value: test_loss,
-            more: &[("bits_per_character", test_loss / std::f64::consts::LN_2)],
-        },
-    )
+    model.learn(&mut session, &text, &lesson)
 }
 
 /// A line for each variable: its name, its extents, and its numbers column by column.

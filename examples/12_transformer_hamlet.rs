@@ -5,15 +5,13 @@
 
 mod common;
 
-use common::plot::{self, Series};
-use common::text::Text;
-use common::{Options, Result, Run, Summary};
+use common::text::{Lesson, Model, Text};
+use common::{Options, Result};
 use gradtape::nn::{
     Activation, Dense, Dropout, Embedding, Init, Layer, LayerNorm, MultiHeadAttention, Training,
-    summary,
 };
 use gradtape::optim::{AdamW, Schedule};
-use gradtape::{ANY, Attention, Expr, Fetch, IndexExpr, Philox, Placeholder, Session, Tape};
+use gradtape::{ANY, Attention, Expr, IndexExpr, Philox, Session, Tape};
 use std::process::ExitCode;
 
 /// Learn the characters of Hamlet with attention
@@ -73,59 +71,19 @@ fn run(args: Args) -> Result {
     let loss = model.forward(x, Some(&training)).softmax_cross_entropy(y).mean();
     let logits = model.forward(x, None);
     let test_loss = logits.softmax_cross_entropy(y).mean();
-    let epochs = args.epochs as usize;
-    let n_steps = (epochs * train.len()) as u64;
+    let n_steps = u64::from(args.epochs) * train.len() as u64;
     let rate = Schedule::Cosine { rate: args.rate, end: 0.0, n_steps };
     let step = AdamW::new(rate).minimize(loss)?;
-    let updates = training.updates();
 
-    let mut run = Run::start(&args.options, n_steps as usize)?;
-    run.say(summary(&tape))?;
     let mut session = Session::new(&tape)?.with_threads(args.threads)?;
-    let evaluate = |session: &mut Session<f32>| -> Result<f64> {
-        let mut sum = 0.0;
-        for [from, to] in &test {
-            sum += f64::from(session.run(test_loss, &[x.feed(from), y.feed(to)])?.item()?);
-        }
-        Ok(sum / test.len() as f64)
+    let model = Model { x, y, loss, step, updates: training.updates(), logits, test_loss };
+    let lesson = Lesson {
+        options: &args.options,
+        epochs: args.epochs,
+        windows: [&train, &test],
+        start: &args.start,
     };
-
-    let mut test_losses = vec![(0.0, evaluate(&mut session)?)];
-    let (input, next) = (Placeholder::from(x), Fetch::from(logits));
-    let mut out = Default::default();
-    for epoch in 1..=epochs {
-        for [from, to] in &train {
-            let feeds = [x.feed(from), y.feed(to)];
-            session.run_into((loss, step, &updates), &feeds, &mut out)?;
-            run.step(out.0.item()?.into(), ("test loss", test_losses[epoch - 1].1));
-        }
-        let test_loss = evaluate(&mut session)?;
-        test_losses.push((epoch as f64, test_loss));
-        run.say(format_args!(
-            "epoch {epoch:2}: loss {:.4}, test loss {test_loss:.4}",
-            run.mean_loss(train.len())
-        ))?;
-        if epoch.is_power_of_two() || epoch == epochs {
-            let (steps, wanted) = (args.steps, (args.start.as_str(), 160));
-            let mut rng = Philox::new(args.options.seed, epoch as u64);
-            let sample = text.sample(&mut session, (input, next), steps, wanted, &mut rng)?;
-            run.say(format_args!("---\n{sample}\n---"))?;
-        }
-    }
-
-    let test_loss = test_losses[epochs].1;
-    let test_losses = Series { name: "test loss", points: test_losses };
-    run.write("loss.svg", &plot::loss_curve(run.losses(), train.len(), &[test_losses])?)?;
-    run.finish(
-        &session,
-        &Summary {
-            epochs,
-            final_loss: run.mean_loss(train.len()),
-            metric: "test loss",
-            value: test_loss,
-            more: &[("bits_per_character", test_loss / std::f64::consts::LN_2)],
-        },
-    )
+    model.learn(&mut session, &text, &lesson)
 }
 
 /// Embeddings of characters and of places, blocks, and the logits of the next character.

@@ -15,7 +15,6 @@ use gradtape::io::{Classes, Csv};
 use gradtape::nn::Init;
 use gradtape::optim::Lbfgs;
 use gradtape::{Index, Philox, Session, Tape, Tensor, nn};
-use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 /// Factorize the table of verbs, subjects and objects; judge by cells that were left out
@@ -99,11 +98,7 @@ fn run(args: Args) -> Result {
 
     let mut run = Run::start(&args.options, args.iterations as usize)?;
     let mut session = Session::new(&tape)?;
-    let outcome = learn.run_with(&mut session, &[], |progress| {
-        run.step(progress.loss, ("gradient", progress.gradient_norm));
-        ControlFlow::Continue(())
-    })?;
-    run.say(outcome)?;
+    let outcome = run.minimize(&mut session, &learn)?;
 
     // The objects that each verb attracts most, beyond how frequent they are.
     let [verbs, _, objects] = &axes[..] else { return Ok(()) };

@@ -16,7 +16,6 @@ use gradtape::io::Csv;
 use gradtape::optim::Lbfgs;
 use gradtape::{Expr, Session, Tape, Tensor};
 use std::f64::consts::{PI, TAU};
-use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 /// Foretell airline passengers by a Gaussian process whose kernel is learned
@@ -77,11 +76,7 @@ fn run(args: Args) -> Result {
 
     let mut run = Run::start(&args.options, args.iterations as usize)?;
     let mut session = Session::new(&tape)?;
-    let outcome = learn.run_with(&mut session, &[], |progress| {
-        run.step(progress.loss, ("gradient", progress.gradient_norm));
-        ControlFlow::Continue(())
-    })?;
-    run.say(outcome)?;
+    let outcome = run.minimize(&mut session, &learn)?;
     for (name, variable) in session.variables() {
         run.say(format_args!("{name:<16} {:.4}", session.value(variable)?.item()?.exp()))?;
     }

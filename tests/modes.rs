@@ -165,18 +165,34 @@ fn rosenbrock() -> Result<()> {
     Ok(())
 }
 
+/// The network's gradient, and Hv by the method and as the gradient of ⟨g, v⟩.
+struct Second<'t> {
+    w: [Expr<'t>; 3],
+    v: Vec<Expr<'t>>,
+    gradient: Vec<Expr<'t>>,
+    products: Vec<Expr<'t>>,
+    reverse: Vec<Expr<'t>>,
+}
+
+impl<'t> Second<'t> {
+    fn of_network(tape: &'t Tape, x: Expr<'t>) -> Result<Self> {
+        let (loss, _, w) = network(tape, x);
+        let v: Vec<_> = w.iter().map(|w| tape.placeholder("v", w.shape())).collect();
+        let pairs: Vec<_> = w.iter().copied().zip(v.iter().copied()).collect();
+        let products = tape.hessian_vector_product(loss, &pairs)?;
+        let gradient = tape.gradient(loss, &w)?;
+        let slope = gradient.iter().zip(&v).map(|(&g, &v)| (g * v).sum()).reduce(|a, b| a + b);
+        let reverse = tape.gradient(slope.unwrap(), &w)?;
+        Ok(Second { w, v, gradient, products, reverse })
+    }
+}
+
 /// Of a network with any batch: against differences of gradients, and the gradient of ⟨g, v⟩.
 #[test]
 fn hessian_of_a_network_times_a_vector() -> Result<()> {
     let tape = Tape::<f64>::new();
     let x = tape.placeholder("x", [ANY, 3]);
-    let (loss, _, w) = network(&tape, x);
-    let v: Vec<_> = w.iter().map(|w| tape.placeholder("v", w.shape())).collect();
-    let pairs: Vec<_> = w.iter().copied().zip(v.iter().copied()).collect();
-    let products = tape.hessian_vector_product(loss, &pairs)?;
-    let gradient = tape.gradient(loss, &w)?;
-    let slope = gradient.iter().zip(&v).map(|(&g, &v)| (g * v).sum()).reduce(|a, b| a + b);
-    let reverse = tape.gradient(slope.unwrap(), &w)?;
+    let Second { w, v, gradient, products, reverse } = Second::of_network(&tape, x)?;
     let batch = matrix(5, 3, 0.4);
     let at = [matrix(3, 4, 0.9), vector(&[0.7, -1.0, 0.2, 0.4]), matrix(4, 3, 2.2)];
     let mut feeds = vec![x.feed(&batch)];
@@ -208,13 +224,7 @@ fn hessian_of_a_network_times_a_vector() -> Result<()> {
 fn products_with_the_hessian_are_cheap() -> Result<()> {
     let tape = Tape::<f64>::new();
     let x = tape.placeholder("x", [ANY, 3]);
-    let (loss, _, w) = network(&tape, x);
-    let v: Vec<_> = w.iter().map(|w| tape.placeholder("v", w.shape())).collect();
-    let pairs: Vec<_> = w.iter().copied().zip(v.iter().copied()).collect();
-    let products = tape.hessian_vector_product(loss, &pairs)?;
-    let gradient = tape.gradient(loss, &w)?;
-    let slope = gradient.iter().zip(&v).map(|(&g, &v)| (g * v).sum()).reduce(|a, b| a + b);
-    let reverse = tape.gradient(slope.unwrap(), &w)?;
+    let Second { w, v, gradient, products, reverse } = Second::of_network(&tape, x)?;
     let batch = matrix(5, 3, 0.4);
     let at: Vec<Tensor> = w.iter().map(|w| Tensor::zeros(w.shape())).collect::<Result<_>>()?;
     let mut feeds = vec![x.feed(&batch)];

@@ -7,12 +7,14 @@ pub mod plot;
 pub mod text;
 
 use clap::Parser;
+use gradtape::optim::{FullBatch, Method, Outcome};
 use gradtape::{Expr, Feed, Scalar, Session};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::fmt::Display;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -112,6 +114,20 @@ impl Run {
             session.run(step, feeds)?;
             self.step(loss, ("gradient", norm));
         }
+    }
+
+    /// Minimizes by a full-batch method, whose iterations are the steps, and says how it ended.
+    pub fn minimize(
+        &mut self,
+        session: &mut Session,
+        method: &FullBatch<impl Method>,
+    ) -> Result<Outcome> {
+        let outcome = method.run_with(session, &[], |progress| {
+            self.step(progress.loss, ("gradient", progress.gradient_norm));
+            ControlFlow::Continue(())
+        })?;
+        self.say(outcome)?;
+        Ok(outcome)
     }
 
     /// The loss of every step so far.

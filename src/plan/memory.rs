@@ -89,13 +89,13 @@ pub(super) fn place<T: Scalar>(
     let mut frees: BTreeMap<usize, Vec<(DType, Range<usize>)>> = BTreeMap::new();
     for (at, ((item, code), (reads, writes))) in items.iter().zip(loops).zip(&steps).enumerate() {
         for &id in writes {
-            if placer.at[id as usize].is_some() || placer.exchanged.contains(&id) {
+            if placer.at[id as usize].is_some() {
                 continue;
             }
             let value = program.value(id);
             let space = if value.dtype == DType::Float { &mut floats } else { &mut indices };
             let piece = space.take(value.shape.len())?;
-            placer.at[id as usize] = Some(piece.start);
+            placer.at[id as usize] = Some(Place::Arena(piece.start));
             if passes.share_memory && last_read[id as usize] < items.len() {
                 frees.entry(last_read[id as usize].max(at)).or_default().push((value.dtype, piece));
             }
@@ -174,7 +174,6 @@ pub(super) fn place<T: Scalar>(
         })
         .collect::<Result<_>>()?;
     let effects = placer.effects(effects, threads)?;
-    let exchanged = placer.exchanged.iter().map(|&id| program.value(id).shape.len()).collect();
     let mut reads: Vec<NodeId> = program
         .values
         .iter()
@@ -197,7 +196,7 @@ pub(super) fn place<T: Scalar>(
         index_constants: placer.index_constants,
         arena: floats.top,
         index_arena: indices.top,
-        exchanged,
+        exchanged: placer.exchanged,
         reads,
         report: Report::default(),
     };
@@ -320,10 +319,10 @@ struct Placer<'p, T: Scalar> {
     constants: Vec<Arc<Tensor<T>>>,
     literals: HashMap<u64, usize>,
     index_constants: Vec<Arc<Tensor<Index>>>,
-    /// The start in its arena of each computed value that has a place.
-    at: Vec<Option<usize>>,
-    /// Values in buffers of their own, which fetches exchange.
-    exchanged: Vec<ValueId>,
+    /// Where each computed value is that has a place.
+    at: Vec<Option<Place>>,
+    /// Elements of the buffers that fetches exchange.
+    exchanged: Vec<usize>,
 }
 
 /// An effect with the block of its gradients.
@@ -353,7 +352,7 @@ impl<'p, T: Scalar> Placer<'p, T> {
                 let root = self.program.root(*gradient);
                 let value = self.program.value(root);
                 if value.is_computed() && value.shape.len() == range.len() {
-                    self.at[root as usize].get_or_insert(at);
+                    self.at[root as usize].get_or_insert(Place::Arena(at));
                 }
                 at += range.len();
             }
@@ -365,15 +364,17 @@ impl<'p, T: Scalar> Placer<'p, T> {
     /// Gives large values a buffer of their own that are fetched, once, and that no effect reads,
     /// as that comes after the fetch.
     fn exchange_large(&mut self) {
-        let roots: Vec<_> = self.program.results().map(|id| self.program.root(id)).collect();
+        let mut n_reads = vec![0u32; self.program.values.len()];
+        self.program.results().for_each(|id| n_reads[self.program.root(id) as usize] += 1);
         for fetch in &self.program.fetches {
             let Fetched::Value(id) = fetch else { continue };
             let root = self.program.root(*id);
             let value = self.program.value(root);
-            let once = roots.iter().filter(|&&r| r == root).count() == 1;
             let large = value.dtype == DType::Float && value.shape.len() >= LARGE;
-            if value.is_computed() && large && once && self.at[root as usize].is_none() {
-                self.exchanged.push(root);
+            let at = &mut self.at[root as usize];
+            if value.is_computed() && large && n_reads[root as usize] == 1 && at.is_none() {
+                *at = Some(Place::Exchanged(self.exchanged.len()));
+                self.exchanged.push(value.shape.len());
             }
         }
     }
@@ -438,10 +439,7 @@ impl<'p, T: Scalar> Placer<'p, T> {
                 }))
             }
             Def::Shape | Def::Alias => Place::Nothing,
-            Def::Op(_) => match self.exchanged.iter().position(|&id| id == root) {
-                Some(n) => Place::Exchanged(n),
-                None => Place::Arena(self.at[root as usize].unwrap_or(0)),
-            },
+            Def::Op(_) => self.at[root as usize].unwrap_or(Place::Arena(0)),
         };
         let Value { dtype, shape, .. } = *value;
         Ok(Operand { place, dtype, shape, len: shape.len() })

@@ -13,10 +13,11 @@ use std::panic::Location;
 ///
 /// FLOPs are floating-point operations as the formulas have them: 2·m·k·n of a product, one of an
 /// elementwise op for each element whatever the op, one of a reduction for each element it reads,
-/// none of a copy; what stands in a branch of a conditional counts as if it ran. Optimizer updates and what users' ops do inside are not counted as FLOPs, but
-/// for what [`Primitive::flops`](crate::Primitive::flops) says. Bytes are those of whole inputs and
-/// outputs, each once an instruction; what stays inside one (registers, packed blocks) is not
-/// counted, and of an op that takes a part of its input (a slice, rows by index) all of that is.
+/// none of a copy; what stands in a branch of a conditional counts as if it ran. Optimizer updates
+/// and what users' ops do inside are not counted as FLOPs, but for what
+/// [`Primitive::flops`](crate::Primitive::flops) says. Bytes are those of whole inputs and outputs,
+/// each once an instruction; what stays inside one (registers, packed blocks) is not counted, and
+/// of an op that takes a part of its input (a slice, rows by index) all of that is.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// Nodes on the tape.
