@@ -35,6 +35,8 @@ pub enum ErrorKind {
     Format,
     /// The operating system refused: a file is not there, is a directory, cannot be read.
     Io,
+    /// Ranks that disagree, or one that does not answer or has failed.
+    Group,
     /// A derivative that does not agree with the function it claims to be of.
     Check,
 }

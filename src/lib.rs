@@ -74,6 +74,9 @@ pub mod tape;
 
 mod grad;
 mod plan;
+
+pub mod dist;
+
 mod run;
 
 pub mod optim;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The order in which data pass through. A module uses those before it, never those after it.
 const ORDER: &[&str] = &[
-    "error", "scalar", "shape", "tensor", "kernel", "tape", "grad", "plan", "run", "optim",
+    "error", "scalar", "shape", "tensor", "kernel", "tape", "grad", "plan", "dist", "run", "optim",
     "check", "nn", "io", "data",
 ];
 

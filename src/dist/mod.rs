@@ -1,0 +1,63 @@
+//! DISTRIBUTE: ranks that work on one batch together, and the tree in which their sums meet. A
+//! group only moves bytes; every addition is ours, so the bits do not depend on who does what.
+
+mod local;
+mod tree;
+
+pub use local::{Local, local};
+#[allow(unused_imports)]
+pub(crate) use tree::{Tree, TreeNode};
+
+use crate::error::Result;
+use std::fmt;
+
+/// What is sent to a rank.
+pub type Send<'a> = (usize, &'a [u8]);
+/// What is received from a rank: as many bytes as it sends.
+pub type Receive<'a> = (usize, &'a mut [u8]);
+
+/// The ranks 0, 1, … of a program that runs several times, and what moves bytes between them.
+///
+/// Messages from one rank to another arrive in the order in which they were sent. Every wait has a
+/// deadline; whoever waits in vain, or for a rank that has gone, gets an error that names it.
+///
+/// [`local`] makes a group of threads; under the feature `mpi` there is one of processes.
+pub trait Group: std::marker::Send + fmt::Debug {
+    /// The number of this rank.
+    fn rank(&self) -> usize;
+
+    /// How many ranks there are.
+    fn size(&self) -> usize;
+
+    /// Sends and receives, all at once, and returns when everything has been moved. The ranks
+    /// differ from this one, and each stands at most once in either list.
+    ///
+    /// # Errors
+    /// A rank that does not answer before the deadline, that has gone, or that sends another number
+    /// of bytes: the message names it.
+    fn exchange(&mut self, send: &[Send<'_>], receive: &mut [Receive<'_>]) -> Result<()>;
+
+    /// Begins an exchange that goes on while the caller computes: keeps a copy of what is to be
+    /// sent, and makes room for what comes (from which rank, how many bytes). Exchanges that were
+    /// started are finished in the same order, before any other [`exchange`](Group::exchange).
+    ///
+    /// # Errors
+    /// As [`Group::exchange`].
+    fn start(&mut self, send: &[Send<'_>], receive: &[(usize, usize)]) -> Result<()>;
+
+    /// Lets what was started go on; to be called every hundred microseconds or so.
+    ///
+    /// # Errors
+    /// As [`Group::exchange`].
+    fn progress(&mut self) -> Result<()>;
+
+    /// Ends the exchange started first: waits for it and gives what was received, in the order in
+    /// which [`Group::start`] named it.
+    ///
+    /// # Errors
+    /// As [`Group::exchange`].
+    fn finish(&mut self, receive: &mut [Receive<'_>]) -> Result<()>;
+
+    /// Tells all other ranks that this one has failed, so that none waits for it in vain.
+    fn fail(&mut self, why: &str);
+}
