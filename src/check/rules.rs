@@ -6,7 +6,7 @@ use crate::Session;
 use crate::error::{Result, bail};
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::{ANY, Shape};
-use crate::tape::op::{Arg, Combine, Op, Out, Primitive, RowRule, list};
+use crate::tape::op::{Arg, Combine, Leaf, Op, Out, Primitive, RowRule, list};
 use crate::tape::{Expr, Tape};
 use crate::tensor::{Tensor, TensorView};
 use std::collections::BTreeSet;
@@ -136,12 +136,14 @@ pub(super) fn check<T: Scalar>(
         }
         let x: Vec<Value<T>> = node.inputs.iter().map(|&i| values[i as usize].clone()).collect();
         let shapes: Vec<Shape> = x.iter().map(Value::shape).collect();
+        let is_place = |&i: &u32| matches!(graph.node(i).op, Op::Leaf(Leaf::Place));
+        let places: Vec<bool> = node.inputs.iter().map(is_place).collect();
         let op = node.op.primitive();
         let rules = [
             alone(op, &x, value),
             units(op, &x, value),
             unknown(op, &shapes, value),
-            batch(op, &x, value),
+            batch(op, &x, &places, value),
         ];
         for rule in rules {
             let title = format_args!("{} of {}", op.name(), list(&shapes));
@@ -244,8 +246,13 @@ fn unknown<T: Scalar>(op: &dyn Primitive<T>, shapes: &[Shape], value: &Value<T>)
 }
 
 /// What the batch rule says of every set of inputs that may be split holds for two shards: halves,
-/// and none and all.
-fn batch<T: Scalar>(op: &dyn Primitive<T>, x: &[Value<T>], value: &Value<T>) -> Result<()> {
+/// and none and all. An input that is a place is told to the shards.
+fn batch<T: Scalar>(
+    op: &dyn Primitive<T>,
+    x: &[Value<T>],
+    places: &[bool],
+    value: &Value<T>,
+) -> Result<()> {
     let shapes: Vec<Shape> = x.iter().map(Value::shape).collect();
     // Concatenations may have many inputs; the sets of the first ones are enough.
     for set in 1u32..1 << x.len().min(6) {
@@ -261,11 +268,13 @@ fn batch<T: Scalar>(op: &dyn Primitive<T>, x: &[Value<T>], value: &Value<T>) -> 
         }
         for cut in [n / 2, 0] {
             let shard = |range: Range<usize>| -> Result<Option<Value<T>>> {
-                let part = |(x, &split): (&Value<T>, &bool)| match split {
-                    true => x.rows(range.clone()),
-                    false => Ok(x.clone()),
+                let place = Tensor::vector(vec![range.start as Index, n as Index]);
+                let part = |i: usize| match (split[i], places[i]) {
+                    (true, _) => x[i].rows(range.clone()),
+                    (false, true) => Ok(Value::Index(place.clone())),
+                    (false, false) => Ok(x[i].clone()),
                 };
-                let x: Vec<_> = x.iter().zip(&split).map(part).collect::<Result<_>>()?;
+                let x: Vec<_> = (0..x.len()).map(part).collect::<Result<_>>()?;
                 let shapes: Vec<_> = x.iter().map(Value::shape).collect();
                 // No maximum of no rows: an empty shard may be refused.
                 if range.is_empty() && op.shape(&shapes).is_err() {

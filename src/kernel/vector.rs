@@ -69,6 +69,24 @@ multiversion! {
 }
 
 multiversion! {
+    /// y ← y + x
+    pub(crate) fn add<T: Scalar>(y: &mut [T], x: &[T]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y += x;
+        }
+    }
+}
+
+multiversion! {
+    /// z ← x + y
+    pub(crate) fn sum<T: Scalar>(z: &mut [T], x: &[T], y: &[T]) {
+        for ((z, &x), &y) in z.iter_mut().zip(x).zip(y) {
+            *z = x + y;
+        }
+    }
+}
+
+multiversion! {
     /// y ← xy, elementwise
     pub(crate) fn multiply<T: Scalar>(y: &mut [T], x: &[T]) {
         for (y, &x) in y.iter_mut().zip(x) {

@@ -1,8 +1,8 @@
 //! The first pass: the nodes that the fetches need, with the shapes that were fed.
 
-use super::Passes;
 use super::program::{Def, EffectValue, Fetched, Program, Value, ValueId, leaf};
 use super::simplify::simplify;
+use super::{From, Request};
 use crate::error::{Error, ErrorKind, Result};
 use crate::scalar::Scalar;
 use crate::shape::Shape;
@@ -112,16 +112,12 @@ fn refuse_two_writers<T: Scalar>(graph: &Graph<T>, program: &Program<T>) -> Resu
 }
 
 /// Lowers the needed nodes to a program.
-pub(super) fn lower<T: Scalar>(
-    graph: &Graph<T>,
-    fetches: &[NodeId],
-    fed: &[(NodeId, Shape)],
-    passes: Passes,
-) -> Result<Program<T>> {
-    let feed = |id: NodeId| fed.iter().position(|f| f.0 == id);
-    let mut fed_nodes = vec![false; graph.len()];
-    fed.iter().for_each(|f| fed_nodes[f.0 as usize] = true);
-    let needs = needs(graph, fetches, |id| fed_nodes[id as usize]);
+pub(super) fn lower<T: Scalar>(graph: &Graph<T>, request: Request<'_>) -> Result<Program<T>> {
+    let Request { fetches, partials, given, passes, .. } = request;
+    let mut given_as = vec![None; graph.len()];
+    given.iter().for_each(|g| given_as[g.node as usize] = Some(g));
+    let wanted = [fetches, partials].concat();
+    let needs = needs(graph, &wanted, |id| given_as[id as usize].is_some());
 
     let mut program = Program::new();
     program.n_needed = needs.iter().filter(|&&n| n == Need::Value).count();
@@ -131,11 +127,14 @@ pub(super) fn lower<T: Scalar>(
 
     for (id, &need) in (0 as NodeId..).zip(&needs).filter(|(_, need)| **need != Need::Nothing) {
         let node = graph.node(id);
-        if fed_nodes[id as usize] {
-            let n = feed(id).unwrap_or_default();
-            shapes[id as usize] = fed[n].1;
-            let def = Def::Feed(n);
-            let (shape, dtype) = (fed[n].1, node.dtype);
+        if let Some(given) = given_as[id as usize] {
+            let (shape, dtype) = (given.shape, node.dtype);
+            shapes[id as usize] = shape;
+            let def = match given.from {
+                From::Feed(n) => Def::Feed(n),
+                From::Combined(at) => Def::Combined(at),
+                From::Literal(bits) => Def::Literal(bits),
+            };
             let value = program.add(Value { def, inputs: vec![], shape, dtype, source: id });
             values[id as usize] = Some(Fetched::Value(value));
             continue;
@@ -220,6 +219,12 @@ pub(super) fn lower<T: Scalar>(
             Some(Fetched::StepOf(effect)) => Fetched::StepOf(effect),
             None => return Err(not_fed(graph, id)),
         });
+    }
+    for &id in partials {
+        let Some(Fetched::Value(value)) = values[id as usize] else {
+            return Err(not_fed(graph, id));
+        };
+        program.partials.push(value);
     }
     program.guard();
     Ok(program)

@@ -5,8 +5,8 @@ use super::fuse::{self, Compiled, Item};
 use super::program::{Def, EffectValue, Fetched, Program, Value, ValueId};
 use super::report::Report;
 use super::{
-    Code, EffectStep, FetchFrom, Guard, Instruction, Layout, Operand, Passes, Place, Plan, Shared,
-    share,
+    Block, Code, EffectStep, FetchFrom, Guard, Instruction, Layout, Operand, Passes, Place, Plan,
+    Shared, share,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::arena::Frame;
@@ -83,6 +83,7 @@ pub(super) fn place<T: Scalar>(
     let mut floats = Space::default();
     let mut indices = Space::default();
     let effects = placer.reserve_gradients(graph, &mut floats)?;
+    let partials = placer.reserve(&program.partials, &mut floats)?;
     placer.exchange_large();
 
     let mut instructions = Vec::with_capacity(items.len());
@@ -174,6 +175,7 @@ pub(super) fn place<T: Scalar>(
         })
         .collect::<Result<_>>()?;
     let effects = placer.effects(effects, threads)?;
+    let partials = placer.block(&program.partials, partials)?;
     let mut reads: Vec<NodeId> = program
         .values
         .iter()
@@ -197,9 +199,12 @@ pub(super) fn place<T: Scalar>(
         arena: floats.top,
         index_arena: indices.top,
         exchanged: placer.exchanged,
+        partials,
+        feeds_read: Vec::new(),
         reads,
         report: Report::default(),
     };
+    plan.feeds_read = plan.feeds_read();
     plan.report = Report::of(graph, layout, program, &plan);
     Ok(plan)
 }
@@ -325,12 +330,11 @@ struct Placer<'p, T: Scalar> {
     exchanged: Vec<usize>,
 }
 
-/// An effect with the block of its gradients.
-type Reserved<'p, T> = (&'p EffectValue<T>, usize, Vec<Range<usize>>);
+/// An effect, where the block of its gradients begins, and its parameters.
+type Reserved<'p, T> = (&'p EffectValue<T>, Place, Vec<Range<usize>>);
 
 impl<'p, T: Scalar> Placer<'p, T> {
-    /// Sets aside the flat block of each update's gradients, and places in it the gradients that
-    /// can be computed there.
+    /// Sets aside the block of each update's gradients.
     fn reserve_gradients(
         &mut self,
         graph: &Graph<T>,
@@ -339,26 +343,65 @@ impl<'p, T: Scalar> Placer<'p, T> {
         let mut reserved = Vec::new();
         for effect in &self.program.effects {
             let EffectValue::Update { pairs, .. } = effect else {
-                reserved.push((effect, 0, vec![]));
+                reserved.push((effect, Place::Nothing, vec![]));
                 continue;
             };
-            let ranges = pairs
-                .iter()
-                .map(|p| self.layout.find(p.0).map(|v| v.1).ok_or_else(|| not_variable(graph, p.0)))
-                .collect::<Result<Vec<_>>>()?;
-            let start = floats.take(ranges.iter().map(Range::len).sum())?.start;
-            let mut at = start;
-            for ((_, gradient), range) in pairs.iter().zip(&ranges) {
-                let root = self.program.root(*gradient);
-                let value = self.program.value(root);
-                if value.is_computed() && value.shape.len() == range.len() {
-                    self.at[root as usize].get_or_insert(Place::Arena(at));
-                }
-                at += range.len();
-            }
-            reserved.push((effect, start, ranges));
+            let range =
+                |p: &(NodeId, _)| self.layout.find(p.0).ok_or_else(|| not_variable(graph, p.0));
+            let ranges = pairs.iter().map(|p| Ok(range(p)?.1)).collect::<Result<Vec<_>>>()?;
+            let gradients: Vec<_> = pairs.iter().map(|p| p.1).collect();
+            reserved.push((effect, self.reserve(&gradients, floats)?, ranges));
         }
         Ok(reserved)
+    }
+
+    /// Where a block of these values begins: where shards have left it, if they have, or else in
+    /// the arena, with those values placed in it that can be computed there.
+    fn reserve(&mut self, values: &[ValueId], floats: &mut Space) -> Result<Place> {
+        let combined = |id| match self.program.value(self.program.root(id)).def {
+            Def::Combined(at) => Some(at),
+            _ => None,
+        };
+        if let Some(start) = values.first().copied().and_then(combined) {
+            let mut end = start;
+            let all = values.iter().all(|&id| {
+                let next = combined(id) == Some(end);
+                end += self.program.value(id).shape.len();
+                next
+            });
+            if all {
+                return Ok(Place::Combined(start));
+            }
+        }
+        let len = |&id: &ValueId| self.program.value(id).shape.len();
+        let start = floats.take(values.iter().map(len).sum())?.start;
+        let mut at = start;
+        for id in values {
+            let root = self.program.root(*id);
+            let value = self.program.value(root);
+            if value.is_computed() && value.shape.len() == len(id) {
+                self.at[root as usize].get_or_insert(Place::Arena(at));
+            }
+            at += len(id);
+        }
+        Ok(Place::Arena(start))
+    }
+
+    /// The block that was set aside for these values, once all have a place.
+    fn block(&mut self, values: &[ValueId], place: Place) -> Result<Block> {
+        let mut block = Block { place, len: 0, copies: Vec::new() };
+        for &id in values {
+            let from = self.operand(id)?;
+            if let Place::Arena(start) = place
+                && from.place != Place::Arena(start + block.len)
+            {
+                let to = start + block.len..start + block.len + from.len;
+                let frame = Frame::new([to].into(), [from.piece(DType::Float)].into());
+                block.copies.push((from, frame));
+            }
+            block.len += from.len;
+        }
+        Ok(block)
     }
 
     /// Gives large values a buffer of their own that are fetched, once, and that no effect reads,
@@ -385,37 +428,25 @@ impl<'p, T: Scalar> Placer<'p, T> {
         threads: usize,
     ) -> Result<Vec<EffectStep<T>>> {
         let mut steps = Vec::with_capacity(reserved.len());
-        for (effect, start, ranges) in reserved {
+        for (effect, place, ranges) in reserved {
             steps.push(match effect {
                 EffectValue::Assign { variable, value } => {
                     let to = self.layout.find(*variable).map_or(0, |v| v.1.start);
                     EffectStep::Assign { node: *variable, to, from: self.operand(*value)? }
                 }
                 EffectValue::Update { node, rule, pairs } => {
-                    let mut copies = Vec::new();
+                    let gradients: Vec<_> = pairs.iter().map(|p| p.1).collect();
+                    let gradients = self.block(&gradients, place)?;
                     let mut parameters: Vec<Range<usize>> = Vec::new();
-                    let mut at = start;
-                    for ((_, gradient), range) in pairs.iter().zip(&ranges) {
-                        let from = self.operand(*gradient)?;
-                        if from.place != Place::Arena(at) {
-                            let (to, piece) = (at..at + from.len, from.piece(DType::Float));
-                            let frame = Frame::new([to].into(), [piece].into());
-                            copies.push((from, frame));
-                        }
-                        at += range.len();
+                    for range in ranges {
                         match parameters.last_mut() {
                             Some(last) if last.end == range.start => last.end = range.end,
-                            _ => parameters.push(range.clone()),
+                            _ => parameters.push(range),
                         }
                     }
-                    EffectStep::Update {
-                        node: *node,
-                        rule: Arc::clone(rule),
-                        gradients: start..at,
-                        copies,
-                        parameters,
-                        parts: share::parts_of_update(at - start, threads),
-                    }
+                    let parts = share::parts_of_update(gradients.len, threads);
+                    let rule = Arc::clone(rule);
+                    EffectStep::Update { node: *node, rule, gradients, parameters, parts }
                 }
             });
         }
@@ -426,6 +457,7 @@ impl<'p, T: Scalar> Placer<'p, T> {
         let (value, root) = (self.program.value(id), self.program.root(id));
         let place = match &self.program.value(root).def {
             Def::Feed(i) => Place::Feed(*i),
+            Def::Combined(at) => Place::Combined(*at),
             Def::Variable(node) => {
                 Place::Variable(self.layout.find(*node).map_or(0, |v| v.1.start))
             }

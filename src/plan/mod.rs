@@ -8,6 +8,7 @@ mod lower;
 mod memory;
 mod program;
 mod report;
+mod shard;
 mod share;
 mod simplify;
 mod stream;
@@ -15,6 +16,8 @@ mod stream;
 pub(crate) use layout::Layout;
 pub(crate) use lower::{Need, needs, not_fed, run_shape};
 pub use report::{Report, Work};
+pub(crate) use shard::{Cut, FetchedAt, Level, Sharded, Source, Whole, is_batch, shard};
+pub(crate) use share::parts_of_update;
 
 use crate::error::Result;
 use crate::kernel::arena::Frame;
@@ -65,6 +68,10 @@ pub(crate) struct Plan<T: Scalar> {
     pub(crate) index_arena: usize,
     /// Elements of the buffers that are exchanged for the memory of fetches.
     pub(crate) exchanged: Vec<usize>,
+    /// What was asked for as partial results.
+    pub(crate) partials: Block,
+    /// Whether each feed's elements are read; those past the end are not.
+    pub(crate) feeds_read: Vec<bool>,
     /// Variables that must have a value.
     pub(crate) reads: Vec<NodeId>,
     pub(crate) report: Report,
@@ -139,6 +146,8 @@ pub(crate) enum Place {
     Constant(usize),
     /// The feed of this number.
     Feed(usize),
+    /// At this element of what shards have computed together.
+    Combined(usize),
     /// Nowhere: only its shape is asked for.
     Nothing,
 }
@@ -149,6 +158,65 @@ pub(crate) enum FetchFrom {
     Value(Operand),
     /// The number of the optimizer step that the effect of this number takes.
     StepOf(usize),
+}
+
+impl<T: Scalar> Plan<T> {
+    /// Whether a run reads the elements of this feed.
+    pub(crate) fn reads_feed(&self, i: usize) -> bool {
+        self.feeds_read.get(i).is_some_and(|&read| read)
+    }
+
+    /// Sees which feeds are read.
+    fn feeds_read(&self) -> Vec<bool> {
+        let mut read = Vec::new();
+        let mut see = |o: &Operand| {
+            if let Place::Feed(i) = o.place {
+                if read.len() <= i {
+                    read.resize(i + 1, false);
+                }
+                read[i] = true;
+            }
+        };
+        for step in &self.instructions {
+            step.inputs.iter().for_each(&mut see);
+            step.guards.iter().for_each(|guard| see(&guard.predicate));
+        }
+        for fetch in &self.fetches {
+            if let FetchFrom::Value(operand) = fetch {
+                see(operand);
+            }
+        }
+        self.partials.copies.iter().for_each(|(from, _)| see(from));
+        for effect in &self.effects {
+            match effect {
+                EffectStep::Assign { from, .. } => see(from),
+                EffectStep::Update { gradients, .. } => {
+                    gradients.copies.iter().for_each(|(from, _)| see(from));
+                }
+            }
+        }
+        read
+    }
+}
+
+/// Values one after the other.
+#[derive(Debug)]
+pub(crate) struct Block {
+    /// Where it begins: in the arena or in what shards have computed together.
+    pub(crate) place: Place,
+    pub(crate) len: usize,
+    /// Values that could not be computed in place, and where in the arena each goes.
+    pub(crate) copies: Vec<(Operand, Frame)>,
+}
+
+impl Block {
+    /// Its elements, in whatever memory that is.
+    pub(crate) fn range(&self) -> Range<usize> {
+        match self.place {
+            Place::Arena(at) | Place::Combined(at) => at..at + self.len,
+            _ => 0..0,
+        }
+    }
 }
 
 /// A write to variables, after everything else.
@@ -164,10 +232,8 @@ pub(crate) enum EffectStep<T: Scalar> {
         /// The node, under which the session keeps the optimizer's state.
         node: NodeId,
         rule: Arc<dyn Rule<T>>,
-        /// All gradients, flat, in the arena.
-        gradients: Range<usize>,
-        /// Gradients that could not be computed in place, and where in the arena each goes.
-        copies: Vec<(Operand, Frame)>,
+        /// All gradients.
+        gradients: Block,
         /// The parameters as runs of the flat variables, in the order of the gradients.
         parameters: Vec<Range<usize>>,
         /// Into how many parts threads share it.
@@ -175,7 +241,38 @@ pub(crate) enum EffectStep<T: Scalar> {
     },
 }
 
-/// Compiles what `fetches` need, with these nodes fed, for a team of `threads`.
+/// What a plan is to compute, and from what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) fetches: &'a [NodeId],
+    /// Floats that are computed into one block, one after the other.
+    pub(crate) partials: &'a [NodeId],
+    /// Nodes that are not computed.
+    pub(crate) given: &'a [Given],
+    pub(crate) passes: Passes,
+    pub(crate) threads: usize,
+}
+
+/// A node whose value comes from outside the plan.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Given {
+    pub(crate) node: NodeId,
+    pub(crate) shape: Shape,
+    pub(crate) from: From,
+}
+
+/// Where the value of a given node comes from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum From {
+    /// The feed of this number.
+    Feed(usize),
+    /// What shards have computed together, from this element on.
+    Combined(usize),
+    /// One number, as the bits of an f64.
+    Literal(u64),
+}
+
+/// Compiles what was asked for.
 ///
 /// # Errors
 /// A placeholder that is needed and not fed; shapes that do not fit once they are known; more
@@ -183,12 +280,10 @@ pub(crate) enum EffectStep<T: Scalar> {
 pub(crate) fn compile<T: Scalar>(
     graph: &Graph<T>,
     layout: &Layout,
-    fetches: &[NodeId],
-    fed: &[(NodeId, Shape)],
-    passes: Passes,
-    threads: usize,
+    request: Request<'_>,
 ) -> Result<Plan<T>> {
-    let program = lower::lower(graph, fetches, fed, passes)?;
+    let Request { passes, threads, .. } = request;
+    let program = lower::lower(graph, request)?;
     let mut schedule = fuse::schedule(&program, passes);
     if passes.stream {
         schedule = stream::stream(&program, schedule);

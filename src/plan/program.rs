@@ -18,6 +18,8 @@ pub(super) type ValueId = u32;
 pub(super) struct Program<T: Scalar> {
     pub(super) values: Vec<Value<T>>,
     pub(super) fetches: Vec<Fetched>,
+    /// What is computed into one block.
+    pub(super) partials: Vec<ValueId>,
     pub(super) effects: Vec<EffectValue<T>>,
     /// Nodes of the tape that the fetches need.
     pub(super) n_needed: usize,
@@ -43,6 +45,8 @@ pub(super) struct Value<T: Scalar> {
 pub(super) enum Def<T: Scalar> {
     /// The feed of this number.
     Feed(usize),
+    /// What shards have computed together, from this element on.
+    Combined(usize),
     /// A variable of the session.
     Variable(NodeId),
     Constant(ById<Tensor<T>>),
@@ -72,6 +76,7 @@ impl<T: Scalar> Program<T> {
         Program {
             values: Vec::new(),
             fetches: Vec::new(),
+            partials: Vec::new(),
             effects: Vec::new(),
             n_needed: 0,
             branch: ALWAYS,
@@ -155,16 +160,19 @@ impl<T: Scalar> Program<T> {
         used
     }
 
-    /// The values that outlive the instructions: fetched ones and those that effects write.
+    /// The values that outlive the instructions: fetched ones, partial results, and those that
+    /// effects write.
     pub(super) fn results(&self) -> impl Iterator<Item = ValueId> + '_ {
         let fetched = self.fetches.iter().filter_map(|f| match f {
             Fetched::Value(id) => Some(*id),
             Fetched::StepOf(_) => None,
         });
-        fetched.chain(self.effects.iter().flat_map(|e| match e {
-            EffectValue::Assign { value, .. } => vec![*value],
-            EffectValue::Update { pairs, .. } => pairs.iter().map(|p| p.1).collect(),
-        }))
+        fetched.chain(self.partials.iter().copied()).chain(self.effects.iter().flat_map(
+            |e| match e {
+                EffectValue::Assign { value, .. } => vec![*value],
+                EffectValue::Update { pairs, .. } => pairs.iter().map(|p| p.1).collect(),
+            },
+        ))
     }
 }
 
@@ -188,7 +196,7 @@ impl<T: Scalar> Hash for Def<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         std::mem::discriminant(self).hash(state);
         match self {
-            Def::Feed(i) => i.hash(state),
+            Def::Feed(i) | Def::Combined(i) => i.hash(state),
             Def::Variable(id) => id.hash(state),
             Def::Constant(value) => value.hash(state),
             Def::IndexConstant(value) => value.hash(state),
@@ -207,5 +215,8 @@ pub(super) fn leaf<T: Scalar>(id: NodeId, leaf: &Leaf<T>) -> Option<Def<T>> {
         Leaf::Constant(value) => Def::Constant(value.clone()),
         Leaf::IndexConstant(value) => Def::IndexConstant(value.clone()),
         Leaf::Literal(bits) => Def::Literal(*bits),
+        Leaf::Place => {
+            Def::IndexConstant(ById(Arc::new(Tensor::from_fn(2, |_| 0).unwrap_or_default())))
+        }
     })
 }

@@ -155,6 +155,31 @@ impl Report {
         report
     }
 
+    /// Puts what another plan does behind this: it runs so many times, in so many arenas.
+    pub(crate) fn join(&mut self, other: &Report, times: usize, arenas: usize) {
+        let Report { nodes_recorded, variable_bytes, .. } = *other;
+        (self.nodes_recorded, self.variable_bytes) = (nodes_recorded, variable_bytes);
+        let sums = [
+            (&mut self.nodes_needed, other.nodes_needed, 1),
+            (&mut self.nodes_computed, other.nodes_computed, 1),
+            (&mut self.kernels, other.kernels, times),
+            (&mut self.elementwise_ops, other.elementwise_ops, 1),
+            (&mut self.loops, other.loops, 1),
+            (&mut self.shared, other.shared, 1),
+            (&mut self.flops, other.flops, times),
+            (&mut self.bytes_read, other.bytes_read, times),
+            (&mut self.bytes_written, other.bytes_written, times),
+            (&mut self.arena_bytes, other.arena_bytes, arenas),
+            (&mut self.state_bytes, other.state_bytes, 1),
+            (&mut self.fetched_bytes, other.fetched_bytes, times),
+        ];
+        for (sum, n, times) in sums {
+            *sum = sum.saturating_add(n.saturating_mul(times));
+        }
+        self.instructions.extend_from_slice(&other.instructions);
+        self.effects.extend_from_slice(&other.effects);
+    }
+
     /// The peak memory of a run, beside the session's constants and the feeds: the arenas, the
     /// variables, the optimizers' state, and the tensors fetched.
     pub fn peak_bytes(&self) -> usize {
@@ -190,7 +215,7 @@ impl Work {
                 ..Work::of(graph, *node)
             },
             EffectStep::Update { node, rule, gradients, parts, .. } => {
-                let (n, slots) = (gradients.len(), rule.slots());
+                let (n, slots) = (gradients.len, rule.slots());
                 let bytes = |words: usize| words.saturating_mul(n).saturating_mul(size_of::<T>());
                 Work {
                     name: rule.name().to_string(),
@@ -229,7 +254,7 @@ fn state_bytes<T: Scalar>(effect: &EffectStep<T>) -> usize {
     match effect {
         EffectStep::Assign { .. } => 0,
         EffectStep::Update { rule, gradients, .. } => {
-            rule.slots().saturating_mul(gradients.len()).saturating_mul(size_of::<T>())
+            rule.slots().saturating_mul(gradients.len).saturating_mul(size_of::<T>())
         }
     }
 }

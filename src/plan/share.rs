@@ -38,6 +38,6 @@ pub(super) fn shared<T: Scalar>(
 }
 
 /// Into how many parts a team shares an optimizer step.
-pub(super) fn parts_of_update(n_parameters: usize, threads: usize) -> usize {
+pub(crate) fn parts_of_update(n_parameters: usize, threads: usize) -> usize {
     threads.min(n_parameters / PARAMETERS).max(1)
 }

@@ -10,19 +10,21 @@ use crate::kernel::map::{BLOCK, MAX_INPUTS, MAX_OUTPUTS, MAX_SUMS, total};
 use crate::kernel::rows::{RowPass, Rows};
 use crate::kernel::team::{Pieces, part, part_of};
 use crate::kernel::update::all_finite;
-use crate::plan::{Code, EffectStep, FetchFrom, Guard, Instruction, Operand, Place, Plan, Shared};
+use crate::plan::{
+    Block, Code, EffectStep, FetchFrom, Guard, Instruction, Operand, Place, Plan, Shared,
+};
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
 use crate::tape::op::{Arg, Cond, MAX_SLOTS, Out, Step};
 use crate::tape::{FeedValue, Graph, NodeId};
 use crate::tensor::{Tensor, TensorView};
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A plan with the memory it runs in.
 #[derive(Debug)]
 pub(super) struct Executor<T: Scalar> {
-    pub(super) plan: Plan<T>,
+    pub(super) plan: Arc<Plan<T>>,
     floats: Arena<T>,
     indices: Arena<Index>,
     /// The buffers that fetches exchange.
@@ -33,11 +35,16 @@ pub(super) struct Executor<T: Scalar> {
     begun: Vec<(usize, Step)>,
 }
 
-/// What a run reads from outside its arenas.
-pub(super) type Feeds<'a, T> = [(NodeId, FeedValue<'a, T>)];
+/// What a run reads from outside its arenas and the variables.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Feeds<'a, T: Scalar> {
+    pub(super) values: &'a [(NodeId, FeedValue<'a, T>)],
+    /// What shards have computed together.
+    pub(super) combined: &'a [T],
+}
 
 impl<T: Scalar> Executor<T> {
-    pub(super) fn new(plan: Plan<T>) -> Result<Self> {
+    pub(super) fn new(plan: Arc<Plan<T>>) -> Result<Self> {
         let floats = Arena::new(plan.arena).map_err(|e| e.within("arena"))?;
         let indices = Arena::new(plan.index_arena).map_err(|e| e.within("arena"))?;
         let step_numbers = vec![T::lit(0.0); plan.effects.len()];
@@ -52,7 +59,7 @@ impl<T: Scalar> Executor<T> {
         &mut self,
         graph: &Graph<T>,
         variables: &Variables<T>,
-        feeds: &Feeds<'_, T>,
+        feeds: Feeds<'_, T>,
         team: &mut Watched<'_>,
         finite: bool,
     ) -> Result<()> {
@@ -108,12 +115,19 @@ impl<T: Scalar> Executor<T> {
         Ok(())
     }
 
+    /// The partial results of the run before, one after the other.
+    pub(super) fn partials(&mut self, feeds: Feeds<'_, T>) -> &[T] {
+        let memory = (&*self.plan, &*self.exchanged, feeds);
+        gather(&self.plan.partials, &mut self.floats, memory);
+        &self.floats.as_slice()[self.plan.partials.range()]
+    }
+
     /// Puts the value of fetch number `i` of the run before where it is wanted, once.
     pub(super) fn fetch(
         &mut self,
         i: usize,
         variables: &Variables<T>,
-        feeds: &Feeds<'_, T>,
+        feeds: Feeds<'_, T>,
         out: Wanted<'_, T>,
     ) -> Result<()> {
         match self.plan.fetches.get(i) {
@@ -148,7 +162,7 @@ impl<T: Scalar> Executor<T> {
         &mut self,
         graph: &Graph<T>,
         variables: &mut Variables<T>,
-        feeds: &Feeds<'_, T>,
+        feeds: Feeds<'_, T>,
         team: &mut Watched<'_>,
     ) -> Result<()> {
         if self.plan.effects.is_empty() {
@@ -170,10 +184,10 @@ impl<T: Scalar> Executor<T> {
                     variables.values.as_mut_slice()[range.clone()].copy_from_slice(value);
                     variables.mark(range);
                 }
-                EffectStep::Update { rule, gradients, parameters, parts, .. } => {
+                EffectStep::Update { rule, gradients: block, parameters, parts, .. } => {
                     let Some((state, step)) = begun.next() else { continue };
-                    let n = gradients.len();
-                    let gradients = &self.floats.as_slice()[gradients.clone()];
+                    let n = block.len;
+                    let gradients = block_of(block, &self.floats, feeds);
                     let state = &mut variables.optimizers[*state];
                     state.steps += 1;
                     let n_slots = rule.slots().min(MAX_SLOTS);
@@ -208,34 +222,50 @@ impl<T: Scalar> Executor<T> {
         &mut self,
         graph: &Graph<T>,
         variables: &mut Variables<T>,
-        feeds: &Feeds<'_, T>,
+        feeds: Feeds<'_, T>,
     ) -> Result<()> {
         self.begun.clear();
         for effect in &self.plan.effects {
-            let EffectStep::Update { node, rule, gradients, copies, parameters, .. } = effect
-            else {
+            let EffectStep::Update { node, rule, gradients: block, parameters, .. } = effect else {
                 continue;
             };
-            for (from, frame) in copies {
-                let (mut writes, reads) = self.floats.open(frame);
-                // Never a variable itself: the plan has copied those.
-                let (plan, exchanged) = (&self.plan, &*self.exchanged);
-                let memory = Memory { plan, variables: &[], exchanged, feeds };
-                writes.take().copy_from_slice(memory.arg(from, (reads.get(0), &[])).float());
-            }
-            let state = variables.optimizer(*node, &**rule, gradients.len())?;
+            let memory = (&*self.plan, &*self.exchanged, feeds);
+            gather(block, &mut self.floats, memory);
+            let state = variables.optimizer(*node, &**rule, block.len)?;
             let t = variables.optimizers[state].steps + 1;
             let fail = |e: Error| {
                 let update = graph.describe(*node);
                 e.within(format_args!("{update}: step {t}")).at(graph.node(*node).at)
             };
-            let gradients = &self.floats.as_slice()[gradients.clone()];
+            let gradients = block_of(block, &self.floats, feeds);
             if !all_finite(gradients) {
                 return Err(fail(not_finite(graph, variables, gradients, parameters)));
             }
             self.begun.push((state, rule.begin(t, gradients).map_err(fail)?));
         }
         Ok(())
+    }
+}
+
+/// Copies what of a block could not be computed in place.
+fn gather<T: Scalar>(
+    block: &Block,
+    floats: &mut Arena<T>,
+    (plan, exchanged, feeds): (&Plan<T>, &[Vec<T>], Feeds<'_, T>),
+) {
+    for (from, frame) in &block.copies {
+        let (mut writes, reads) = floats.open(frame);
+        // Never a variable itself: the plan has copied those.
+        let memory = Memory { plan, variables: &[], exchanged, feeds };
+        writes.take().copy_from_slice(memory.arg(from, (reads.get(0), &[])).float());
+    }
+}
+
+/// The elements of a block.
+fn block_of<'a, T: Scalar>(block: &Block, floats: &'a Arena<T>, feeds: Feeds<'a, T>) -> &'a [T] {
+    match block.place {
+        Place::Combined(_) => &feeds.combined[block.range()],
+        _ => &floats.as_slice()[block.range()],
     }
 }
 
@@ -259,17 +289,17 @@ fn not_finite<T: Scalar>(
 }
 
 /// What an instruction may read beside the arenas.
-struct Memory<'a, 'f, T: Scalar> {
+struct Memory<'a, T: Scalar> {
     plan: &'a Plan<T>,
     variables: &'a [T],
     exchanged: &'a [Vec<T>],
-    feeds: &'a Feeds<'f, T>,
+    feeds: Feeds<'a, T>,
 }
 
 /// An operand's elements in the arena of its type.
 type InArena<'a, T> = (&'a [T], &'a [Index]);
 
-impl<'a, T: Scalar> Memory<'a, '_, T> {
+impl<'a, T: Scalar> Memory<'a, T> {
     /// The numbers of an operand.
     #[inline]
     fn floats(&self, o: &Operand, in_arena: &'a [T]) -> &'a [T] {
@@ -278,7 +308,8 @@ impl<'a, T: Scalar> Memory<'a, '_, T> {
             Place::Variable(at) => &self.variables[at..at + o.len],
             Place::Exchanged(n) => &self.exchanged[n],
             Place::Constant(i) => self.plan.constants[i].as_slice(),
-            Place::Feed(i) => match &self.feeds[i].1 {
+            Place::Combined(at) => &self.feeds.combined[at..at + o.len],
+            Place::Feed(i) => match &self.feeds.values[i].1 {
                 FeedValue::Float(v) => v.as_slice(),
                 FeedValue::Index(_) => &[],
             },
@@ -299,11 +330,11 @@ impl<'a, T: Scalar> Memory<'a, '_, T> {
         match o.place {
             Place::Arena(_) => in_arena,
             Place::Constant(i) => self.plan.index_constants[i].as_slice(),
-            Place::Feed(i) => match &self.feeds[i].1 {
+            Place::Feed(i) => match &self.feeds.values[i].1 {
                 FeedValue::Index(v) => v.as_slice(),
                 FeedValue::Float(_) => &[],
             },
-            Place::Variable(_) | Place::Exchanged(_) | Place::Nothing => &[],
+            _ => &[],
         }
     }
 
@@ -359,7 +390,7 @@ fn instruction<T: Scalar>(
     step: &Instruction<T>,
     (floats, indices): (&mut Arena<T>, &mut Arena<Index>),
     own: &mut [Vec<T>],
-    memory: Memory<'_, '_, T>,
+    memory: Memory<'_, T>,
     team: &mut Watched<'_>,
 ) -> Result<()> {
     let (mut arena, reads) = floats.open(&step.floats);

@@ -24,6 +24,13 @@ impl<T: Scalar> Value<T> {
             Value::Index(t) => Arg::Index(t.view()),
         }
     }
+
+    pub(super) fn feed(&self) -> FeedValue<'_, T> {
+        match self {
+            Value::Float(t) => FeedValue::Float(t.view()),
+            Value::Index(t) => FeedValue::Index(t.view()),
+        }
+    }
 }
 
 /// The values of the needed nodes, by node; of a conditional those of the branch that is taken.

@@ -3,7 +3,10 @@
 mod execute;
 mod fetch;
 mod interpret;
+mod ranks;
+mod runner;
 mod session;
+mod sharded;
 mod trace;
 mod variables;
 

@@ -3,16 +3,21 @@
 use super::execute::Executor;
 use super::fetch::{Fetches, Source, Wanted};
 use super::interpret::interpret;
+use super::ranks::Ranks;
+use super::runner::Runner;
+use super::sharded::{MAX_SHARDS, ShardRun};
 use super::trace::{Recorder, Stage, Trace, Watched};
 use super::variables::Variables;
+use crate::dist::Group;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::team::Team;
-use crate::plan::{self, Passes, Report};
+use crate::plan::{self, Cut, From, Given, Passes, Report, Request, is_batch};
 use crate::scalar::Scalar;
 use crate::shape::Shape;
 use crate::tape::op::{Effect, Leaf, Op};
 use crate::tape::{AsNode, Feed, FeedValue, Graph, NodeId, NodeRef, Tape};
 use crate::tensor::{Tensor, TensorView};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The most plans a session keeps; the one not used for longest goes first.
@@ -45,6 +50,8 @@ pub struct Session<T: Scalar = f64> {
     clock: u64,
     passes: Passes,
     team: Team,
+    shards: usize,
+    ranks: Option<Ranks>,
     finite: bool,
     /// The fetched nodes of the run going on: kept to reuse their memory.
     fetched: Vec<NodeId>,
@@ -55,7 +62,7 @@ struct Cached<T: Scalar> {
     fetches: Vec<NodeId>,
     fed: Vec<(NodeId, Shape)>,
     last_used: u64,
-    executor: Executor<T>,
+    runner: Runner<T>,
 }
 
 /// Most runs have at most so many feeds; at most this many stand on the stack.
@@ -78,6 +85,8 @@ impl<T: Scalar> Session<T> {
             clock: 0,
             passes: Passes::ALL,
             team: Team::new(1)?,
+            shards: 1,
+            ranks: None,
             finite: false,
             fetched: Vec::new(),
         })
@@ -101,6 +110,86 @@ impl<T: Scalar> Session<T> {
         self.team = Team::new(n)?;
         self.cached.clear();
         Ok(self)
+    }
+
+    /// The session with every batch cut into `n` shards: of equal numbers of rows, up to one. The
+    /// threads of the session take shards, each in memory of its own.
+    ///
+    /// Cut is what is fed for nodes whose rows were left open while recording
+    /// ([`ANY`](crate::ANY) as extent 0): all of them have the same number of rows. Each shard
+    /// computes what it can of its rows alone; sums, means, maxima over the batch, gradients of
+    /// weights, statistics of a normalization are combined along one binary tree over the shards,
+    /// with the count of the whole batch. So every value is that of the whole batch up to rounding,
+    /// and its bits depend on n, not on the number of threads. Shards without rows stand aside.
+    ///
+    /// ```
+    /// use gradtape::{ANY, Session, Tape};
+    /// use nalgebra::DVector;
+    /// let tape = Tape::<f64>::new();
+    /// let x = tape.placeholder("x", [ANY]);
+    /// let mean = x.mean();
+    /// let mut session = Session::new(&tape)?.with_shards(8)?.with_threads(2)?;
+    /// let xs = DVector::from_fn(1000, |i, _| i as f64);
+    /// assert_eq!(session.run(mean, &[x.feed(&xs)])?.item()?, 499.5);
+    /// # Ok::<(), gradtape::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// 0 or more than 4096. A *run* fails if an op mixes rows (a sort, a product over the batch
+    /// that is not a sum over its rows): the message names it.
+    pub fn with_shards(mut self, n: usize) -> Result<Self> {
+        if !(1..=MAX_SHARDS).contains(&n) {
+            bail!(Argument, "shards: expected 1 to {MAX_SHARDS}, got {n}");
+        }
+        self.shards = n;
+        self.cached.clear();
+        Ok(self)
+    }
+
+    /// The session as one of several ranks that train together: each is fed its rows of the batch,
+    /// those that [`Session::rows`] says. Together they compute what one session with as many shards
+    /// would, to the same bits; shards are shared out in runs, so there should be as many as ranks or
+    /// a multiple. Set the shards first; every rank sets the same.
+    ///
+    /// All ranks make the same runs in the same order. What they run, their tapes, shapes and
+    /// shards, and at the first run their variables, are compared before each run; ranks that
+    /// disagree all get an error that names both sides. Values that have rows are fetched as this
+    /// rank's; everything else is the whole batch's, on every rank.
+    ///
+    /// ```
+    /// use gradtape::dist::{Group, local};
+    /// use gradtape::{ANY, Session, Tape, Tensor};
+    /// let sums = std::thread::scope(|threads| {
+    ///     let run = |rank: gradtape::dist::Local| -> gradtape::Result<f64> {
+    ///         let tape = Tape::<f64>::new();
+    ///         let x = tape.placeholder("x", [ANY]);
+    ///         let sum = x.sum();
+    ///         let mut session = Session::new(&tape)?.with_shards(4)?.with_group(rank)?;
+    ///         let own = session.rows(10).map(|row| row as f64).collect();
+    ///         session.run(sum, &[x.feed(&Tensor::vector(own))])?.item()
+    ///     };
+    ///     let ranks: Vec<_> = local(2).into_iter().map(|r| threads.spawn(move || run(r))).collect();
+    ///     ranks.into_iter().map(|rank| rank.join().unwrap()).collect::<Result<Vec<_>, _>>()
+    /// })?;
+    /// assert_eq!(sums, [45.0, 45.0]);
+    /// # Ok::<(), gradtape::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// None now. A *run* fails if ranks disagree, or if one does not answer in time or has failed.
+    pub fn with_group(mut self, group: impl Group + 'static) -> Result<Self> {
+        self.ranks = Some(Ranks::new(Box::new(group)));
+        self.cached.clear();
+        Ok(self)
+    }
+
+    /// The rows of a batch of `n` that this session is fed: all, or those of its rank.
+    pub fn rows(&self, n: usize) -> Range<usize> {
+        let cut = Cut { rows: n, shards: self.shards };
+        match &self.ranks {
+            Some(ranks) => cut.rows_of_rank(ranks.group.rank(), ranks.group.size()),
+            None => 0..n,
+        }
     }
 
     /// The session with other plan passes: for tests and measurements.
@@ -175,23 +264,23 @@ impl<T: Scalar> Session<T> {
         out: &mut F::Output,
         recorder: Option<&mut Recorder>,
     ) -> Result<()> {
-        let at = self.plan_for(feeds)?;
-        let Session { graph, variables, cached, team, finite, .. } = self;
-        let executor = &mut cached[at].executor;
+        let rows = self.rows_of_all(feeds)?;
+        let at = self.plan_for(feeds, rows)?;
+        let Session { graph, variables, cached, team, finite, ranks, .. } = self;
+        let runner = &mut cached[at].runner;
         let team = &mut Watched { team, recorder };
         let step = team.begin(Stage::Step);
-        variables.check(graph, &executor.plan.reads)?;
-        executor.run(graph, variables, feeds, team, *finite)?;
+        runner.run(graph, variables, feeds, team, *finite, ranks.as_mut())?;
 
         let event = team.begin(Stage::Fetch);
         let mut i = 0;
         let mut next = |out: Wanted<'_, T>| {
             i += 1;
-            executor.fetch(i - 1, variables, feeds, out)
+            runner.fetch(i - 1, variables, feeds, out)
         };
         fetches.take(&mut Source { next: &mut next }, out)?;
         team.end(event);
-        executor.effects(graph, variables, feeds, team)?;
+        runner.effects(graph, variables, feeds, team)?;
         team.end(step);
         Ok(())
     }
@@ -231,8 +320,9 @@ impl<T: Scalar> Session<T> {
         let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
         let mut checked = vec![(0, unused); feeds.len()];
         self.check_feeds(feeds, &mut checked)?;
-        let at = self.plan_for(&checked)?;
-        Ok(self.cached[at].executor.plan.report.clone())
+        let rows = self.rows_of_all(&checked)?;
+        let at = self.plan_for(&checked, rows)?;
+        Ok(self.cached[at].runner.report().clone())
     }
 
     /// As [`Session::run`], and when everything in it happened, for Chrome's and Perfetto's
@@ -266,8 +356,12 @@ impl<T: Scalar> Session<T> {
         let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
         let mut checked = vec![(0, unused); feeds.len()];
         self.check_feeds(feeds, &mut checked)?;
-        let at = self.plan_for(&checked)?;
-        let report = self.cached[at].executor.plan.report.clone();
+        let rows = self.rows_of_all(&checked)?;
+        let at = self.plan_for(&checked, rows)?;
+        if let Runner::Shards(_) = self.cached[at].runner {
+            bail!(Argument, "trace: expected a session without shards");
+        }
+        let report = self.cached[at].runner.report().clone();
         let mut out = F::Output::default();
         let mut recorder = Recorder::new(&report);
         self.run_checked(&fetches, &checked, &mut out, Some(&mut recorder))?;
@@ -349,12 +443,23 @@ impl<T: Scalar> Session<T> {
     }
 
     /// Plans compiled for these fetches and shapes, most recent run last; compiled now if new.
-    fn plan_for(&mut self, feeds: &[(NodeId, FeedValue<'_, T>)]) -> Result<usize> {
+    /// `rows` are those of the whole batch, if this is one of several ranks.
+    fn plan_for(
+        &mut self,
+        feeds: &[(NodeId, FeedValue<'_, T>)],
+        rows: Option<usize>,
+    ) -> Result<usize> {
         self.clock += 1;
+        let graph = Arc::clone(&self.graph);
+        let whole = |feed: &(NodeId, FeedValue<'_, T>)| {
+            let (id, shape) = (feed.0, feed.1.shape());
+            let rows = rows.filter(|_| is_batch(&graph.node(id).shape));
+            (id, rows.map_or(shape, |rows| shape.with(0, rows)))
+        };
         let same = |c: &Cached<T>| {
             c.fetches == self.fetched
                 && c.fed.len() == feeds.len()
-                && c.fed.iter().zip(feeds).all(|(a, b)| *a == (b.0, b.1.shape()))
+                && c.fed.iter().zip(feeds).all(|(a, b)| *a == whole(b))
         };
         // Most runs are of the plan of the run before.
         let before = self.newest.min(self.cached.len());
@@ -365,14 +470,29 @@ impl<T: Scalar> Session<T> {
             self.newest = at;
             return Ok(at);
         }
-        let fed: Vec<_> = feeds.iter().map(|f| (f.0, f.1.shape())).collect();
+        let fed: Vec<_> = feeds.iter().map(whole).collect();
         let layout = &self.variables.layout;
         let passes = Passes { fuse: self.passes.fuse && !self.finite, ..self.passes };
-        let plan =
-            plan::compile(&self.graph, layout, &self.fetched, &fed, passes, self.team.threads())?;
-        let executor = Executor::new(plan)?;
+        let (graph, fetched, threads) = (&*graph, &*self.fetched, self.team.threads());
+        let runner = match self.cut(&fed)? {
+            Some(cut) => {
+                let sharded = plan::shard(graph, layout, fetched, &fed, cut, passes, threads)?;
+                let ranks = self.ranks.as_ref().map(|r| (r.group.rank(), r.group.size()));
+                Runner::Shards(Box::new(ShardRun::new(sharded, cut, threads, ranks)?))
+            }
+            None => {
+                let given: Vec<Given> = (0..)
+                    .zip(&fed)
+                    .map(|(i, &(node, shape))| Given { node, shape, from: From::Feed(i) })
+                    .collect();
+                let (fetches, given, partials) = (fetched, &*given, &[][..]);
+                let request = Request { fetches, partials, given, passes, threads };
+                let plan = plan::compile(graph, layout, request)?;
+                Runner::Plan(Box::new(Executor::new(Arc::new(plan))?))
+            }
+        };
         let fetches = self.fetched.clone();
-        let cached = Cached { fetches, fed, last_used: self.clock, executor };
+        let cached = Cached { fetches, fed, last_used: self.clock, runner };
         let oldest = (0..self.cached.len()).min_by_key(|&i| self.cached[i].last_used);
         match oldest.filter(|_| self.cached.len() >= MAX_PLANS) {
             Some(at) => {
@@ -384,6 +504,36 @@ impl<T: Scalar> Session<T> {
                 Ok(self.cached.len() - 1)
             }
         }
+    }
+
+    /// Whether batches are cut into shards.
+    fn is_cut(&self) -> bool {
+        self.shards > 1 || self.ranks.is_some()
+    }
+
+    /// The rows of the whole batch, of which this rank is fed some; all ranks agree on the run.
+    fn rows_of_all(&mut self, feeds: &[(NodeId, FeedValue<'_, T>)]) -> Result<Option<usize>> {
+        let Session { graph, fetched, ranks: Some(ranks), shards, variables, .. } = self else {
+            return Ok(None);
+        };
+        ranks.begin(graph, variables, (fetched, feeds), *shards).map(Some)
+    }
+
+    /// How a run with these feeds is cut, if it is.
+    fn cut(&self, fed: &[(NodeId, Shape)]) -> Result<Option<Cut>> {
+        let mut batch: Option<(NodeId, usize)> = None;
+        for &(id, shape) in fed.iter().filter(|f| is_batch(&self.graph.node(f.0).shape)) {
+            let rows = shape.dim(0).unwrap_or(0);
+            let (first, n) = *batch.get_or_insert((id, rows));
+            if rows != n && self.is_cut() {
+                let (a, b) = (self.graph.describe(first), self.graph.describe(id));
+                let text =
+                    format!("shards: expected as many rows of {b} as of {a}, {n}, got {rows}");
+                return Err(Error::new(ErrorKind::Shape, text).at(self.graph.node(id).at));
+            }
+        }
+        let cut = batch.map(|(_, rows)| Cut { rows, shards: self.shards });
+        Ok(cut.filter(|_| self.is_cut()))
     }
 
     /// The fetched nodes, checked, in `self.fetched`.

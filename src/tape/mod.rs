@@ -200,6 +200,12 @@ impl<T: Scalar> Tape<T> {
         self.leaf(None, Leaf::literal(x))
     }
 
+    /// Which rows of the batch a shard has.
+    #[track_caller]
+    pub(crate) fn place(&self) -> Expr<'_, T> {
+        self.apply(Leaf::Place, &[])
+    }
+
     #[track_caller]
     fn leaf(&self, name: Option<&str>, leaf: Leaf<T>) -> Expr<'_, T> {
         let expr = self.apply(leaf, &[]);

@@ -116,7 +116,7 @@ fn op_names() -> BTreeSet<String> {
             }
         }
     }
-    for leaf in ["placeholder", "variable", "constant", "literal", "assign"] {
+    for leaf in ["placeholder", "variable", "constant", "literal", "place", "assign"] {
         assert!(names.remove(leaf), "{leaf}");
     }
     names

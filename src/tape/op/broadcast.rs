@@ -114,6 +114,13 @@ impl<T: Scalar> Primitive<T> for SumToLike {
     }
 }
 
+impl Size {
+    /// The elements that are reduced to one.
+    pub(crate) fn count(&self, shape: &Shape) -> usize {
+        self.axes.iter().map(|a| shape.extents()[a]).product()
+    }
+}
+
 impl<T: Scalar> Primitive<T> for Size {
     fn name(&self) -> &str {
         "size"
@@ -128,9 +135,7 @@ impl<T: Scalar> Primitive<T> for Size {
     }
 
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
-        let shape = x[0].shape();
-        let n: usize = self.axes.iter().map(|a| shape.extents()[a]).product();
-        y.float()[0] = T::lit(n as f64);
+        y.float()[0] = T::lit(self.count(&x[0].shape()) as f64);
         Ok(())
     }
 

@@ -3,12 +3,12 @@
 use super::{Arg, Cotangents, Derivative, Out, Primitive, RowRule, Vjp, list};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::dropout as kernel;
-use crate::scalar::Scalar;
+use crate::scalar::{DType, Scalar};
 use crate::shape::Shape;
 use crate::tape::{Expr, Operand};
 use std::ops::Range;
 
-/// `(x, step)`: x with some elements set to 0 and the others scaled up. Linear in x, so it is its
+/// `(x, step, place)`: x with some elements set to 0 and the others scaled up. Linear in x, so it is its
 /// own adjoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Dropout {
@@ -39,8 +39,15 @@ impl<T: Scalar> Primitive<T> for Dropout {
 
     fn shape(&self, x: &[Shape]) -> Result<Shape> {
         match *x {
-            [x, Shape::SCALAR] => Ok(x),
-            _ => bail!(Shape, "{}: expected one number as the step", list(x)),
+            [x, Shape::SCALAR, _] => Ok(x),
+            _ => bail!(Shape, "{}: expected one number as the step", list(x.get(..2).unwrap_or(x))),
+        }
+    }
+
+    fn dtype(&self, x: &[DType]) -> Result<DType> {
+        match x {
+            [DType::Float, DType::Float, DType::Index] => Ok(DType::Float),
+            _ => bail!(Shape, "expected numbers, a step, and a place, got {x:?}"),
         }
     }
 
@@ -61,9 +68,19 @@ impl<T: Scalar> Primitive<T> for Dropout {
         units: Range<usize>,
     ) -> Result<()> {
         let kernel = self.kernel(x[1].float()[0])?;
+        let (own, place) = (x[0].shape().dim(0).unwrap_or(1), x[2].index());
         let (x, y) = (x[0].float(), y.float());
         let first = units.start * (y.len() / units.len().max(1));
-        kernel.run(first, &x[first..][..y.len()], y);
+        let x = &x[first..][..y.len()];
+        let [row, rows] = [place[0], place[1]].map(|n| n as usize);
+        if rows == 0 || own == 0 {
+            kernel.run(first, x, y);
+            return Ok(());
+        }
+        // A shard: each column is a run of rows of the batch's.
+        for (i, (x, y)) in x.chunks(own).zip(y.chunks_mut(own)).enumerate() {
+            kernel.run((first / own + i) * rows + row + first % own, x, y);
+        }
         Ok(())
     }
 
@@ -78,12 +95,12 @@ impl<T: Scalar> Primitive<T> for Dropout {
 
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, .. } = at;
-        Ok(vec![Some(ct.tape().apply(*self, &[ct, x[1]])), None])
+        Ok(vec![Some(ct.tape().apply(*self, &[ct, x[1], x[2]])), None, None])
     }
 
-    /// The mask counts all elements, and a shard does not know which are its own.
-    fn rows(&self, _: &[Shape], _: &[bool]) -> RowRule {
-        RowRule::Mixes
+    /// The mask counts all elements; a shard is told which are its own.
+    fn rows(&self, _: &[Shape], split: &[bool]) -> RowRule {
+        if split == [true, false, false] { RowRule::Split } else { RowRule::Mixes }
     }
 }
 
@@ -124,6 +141,7 @@ impl<'t, T: Scalar> Expr<'t, T> {
         if p == 0.0 {
             return self;
         }
-        self.tape().apply(Dropout { seed, p: p.to_bits() }, &[self, step])
+        let place = self.tape().place();
+        self.tape().apply(Dropout { seed, p: p.to_bits() }, &[self, step, place])
     }
 }

@@ -27,6 +27,9 @@ pub enum Leaf<T: Scalar> {
     IndexConstant(ById<Tensor<Index>>),
     /// One number, as the bits of an `f64`.
     Literal(u64),
+    /// Two indices: the first row of the batch that a shard has, and how many the batch has; 0
+    /// and 0 where it is not cut.
+    Place,
 }
 
 /// What a session starts a variable with.
@@ -53,6 +56,7 @@ impl<T: Scalar> Hash for Leaf<T> {
             Leaf::Constant(value) => value.hash(state),
             Leaf::IndexConstant(value) => value.hash(state),
             Leaf::Literal(bits) => bits.hash(state),
+            Leaf::Place => {}
         }
     }
 }
@@ -64,6 +68,7 @@ impl<T: Scalar> Primitive<T> for Leaf<T> {
             Leaf::Variable(_) => "variable",
             Leaf::Constant(_) | Leaf::IndexConstant(_) => "constant",
             Leaf::Literal(_) => "literal",
+            Leaf::Place => "place",
         }
     }
 
@@ -74,13 +79,14 @@ impl<T: Scalar> Primitive<T> for Leaf<T> {
             Leaf::Constant(value) => value.0.shape(),
             Leaf::IndexConstant(value) => value.0.shape(),
             Leaf::Literal(_) => Shape::SCALAR,
+            Leaf::Place => Shape::from(2),
         })
     }
 
     fn dtype(&self, _: &[DType]) -> Result<DType> {
         Ok(match self {
             Leaf::Placeholder { dtype, .. } => *dtype,
-            Leaf::IndexConstant(_) => DType::Index,
+            Leaf::IndexConstant(_) | Leaf::Place => DType::Index,
             _ => DType::Float,
         })
     }
@@ -90,6 +96,7 @@ impl<T: Scalar> Primitive<T> for Leaf<T> {
             Leaf::Constant(value) => y.float().copy_from_slice(value.0.as_slice()),
             Leaf::IndexConstant(value) => y.index().copy_from_slice(value.0.as_slice()),
             Leaf::Literal(bits) => y.float().fill(T::lit(f64::from_bits(*bits))),
+            Leaf::Place => y.index().fill(0),
             Leaf::Placeholder { .. } => bail!(NotFed, "was not fed"),
             Leaf::Variable(_) => bail!(Uninitialized, "has no value"),
         }

@@ -1,0 +1,662 @@
+//! Runs a computation that is cut into shards. Workers take runs of shards, each in memory of its
+//! own; the partial results of a run meet in the worker, those of the workers in slices of the
+//! block, always along the tree.
+
+use super::execute::{Executor, Feeds};
+use super::fetch::Wanted;
+use super::interpret::Value;
+use super::ranks::{Ranks, Rendezvous};
+use super::trace::Watched;
+use super::variables::Variables;
+use crate::dist::{Tree, TreeNode};
+use crate::error::{Error, Result, bail};
+use crate::kernel::arena::Arena;
+use crate::kernel::reduce::logsumexp;
+use crate::kernel::team::{MAX_THREADS, Pieces, Team, part, part_of};
+use crate::kernel::vector::{add, sum};
+use crate::plan::{Cut, FetchedAt, Level, Report, Sharded, Source, Whole, parts_of_update};
+use crate::scalar::{DType, Element, Index, Scalar};
+use crate::shape::Shape;
+use crate::tape::op::{Arg, Combine};
+use crate::tape::{FeedValue, Graph, NodeId};
+use crate::tensor::{Tensor, TensorView};
+use std::ops::Range;
+
+/// A sharded computation with the memory it runs in.
+#[derive(Debug)]
+pub(super) struct ShardRun<T: Scalar> {
+    levels: Vec<Level<T>>,
+    fetches: Vec<FetchedAt>,
+    cut: Cut,
+    /// The shards that run here.
+    own: Range<usize>,
+    /// The plans that run once, before each level, and the last.
+    wholes: Vec<Option<Once<T>>>,
+    last: Once<T>,
+    workers: Vec<Worker<T>>,
+    /// For each shard that runs here, its values that outlive a level.
+    crossing: Vec<Vec<Value<T>>>,
+    kept: Vec<Value<T>>,
+    combined: Arena<T>,
+    /// How the workers' nodes meet: one node is left, or of several ranks a few.
+    meetings: Vec<Meeting>,
+    /// How those of ranks do.
+    rendezvous: Option<Rendezvous<T>>,
+    pub(super) report: Report,
+}
+
+/// A plan that runs once.
+#[derive(Debug)]
+struct Once<T: Scalar> {
+    executor: Executor<T>,
+    feeds: Vec<Source>,
+    keeps: Vec<usize>,
+    spare: FeedList<'static, T>,
+}
+
+/// What runs shards, one after the other.
+#[derive(Debug)]
+struct Worker<T: Scalar> {
+    /// For each level, one for each number of rows that a shard may have.
+    executors: Vec<Vec<(usize, Executor<T>)>>,
+    /// A shard's rows of the user's feeds.
+    rows: Vec<Value<T>>,
+    place: Tensor<Index>,
+    /// Nodes of the tree that its shards have made, and their values.
+    nodes: Vec<TreeNode>,
+    sums: Vec<Vec<T>>,
+    /// The values that a shard is about to write of those that outlive the level.
+    written: Vec<Value<T>>,
+    spare: FeedList<'static, T>,
+    team: Team,
+    error: Option<Error>,
+}
+
+type FeedList<'a, T> = Vec<(NodeId, FeedValue<'a, T>)>;
+
+/// An empty list, in the memory of one whose values are gone.
+fn recycled<'a, T: Scalar>(mut list: FeedList<'_, T>) -> FeedList<'a, T> {
+    list.clear();
+    // Of the same size, so that collecting keeps the memory.
+    list.into_iter().map(|(id, _)| (id, nothing())).collect()
+}
+
+fn nothing<'a, T: Scalar>() -> FeedValue<'a, T> {
+    FeedValue::Float(TensorView::of(Shape::from(0), &[]))
+}
+
+/// What shards and workers read of a run.
+#[derive(Clone, Copy)]
+struct Outside<'a, T: Scalar> {
+    graph: &'a Graph<T>,
+    variables: &'a Variables<T>,
+    feeds: &'a [(NodeId, FeedValue<'a, T>)],
+    kept: &'a [Value<T>],
+    combined: &'a [T],
+    cut: Cut,
+    /// The first row of the batch that the feeds have.
+    first_row: usize,
+    finite: bool,
+}
+
+impl<T: Scalar> ShardRun<T> {
+    /// `ranks` are the number of this rank and how many there are, if there are several.
+    pub(super) fn new(
+        plan: Sharded<T>,
+        cut: Cut,
+        threads: usize,
+        ranks: Option<(usize, usize)>,
+    ) -> Result<Self> {
+        let (rank, size) = ranks.unwrap_or((0, 1));
+        let own = cut.of_rank(rank, size);
+        let n_workers = threads.min(own.len()).clamp(1, MAX_THREADS);
+        let Sharded { levels, last, fetches, combined, kept, crossing } = plan;
+        let workers = (0..n_workers).map(|_| Worker::new(&levels)).collect::<Result<Vec<_>>>()?;
+        let report = report(&levels, &last, cut, n_workers);
+        Ok(ShardRun {
+            wholes: levels
+                .iter()
+                .map(|level| level.whole.as_ref().map(Once::new).transpose())
+                .collect::<Result<_>>()?,
+            last: Once::new(&last)?,
+            workers,
+            crossing: own.clone().map(|_| crossing.iter().map(|&d| empty(d)).collect()).collect(),
+            kept: kept.iter().map(|&d| empty(d)).collect(),
+            combined: Arena::new(combined).map_err(|e| e.within("shards"))?,
+            meetings: Meeting::of_workers(Tree { shards: cut.active() }, &own, n_workers),
+            rendezvous: ranks.map(|(rank, size)| Rendezvous::new(cut, rank, size)),
+            levels,
+            fetches,
+            cut,
+            own,
+            report,
+        })
+    }
+
+    /// Everything but the effects; then [`ShardRun::fetch`] finds the values.
+    pub(super) fn run(
+        &mut self,
+        graph: &Graph<T>,
+        variables: &Variables<T>,
+        feeds: &[(NodeId, FeedValue<'_, T>)],
+        team: &mut Watched<'_>,
+        finite: bool,
+        mut ranks: Option<&mut Ranks>,
+    ) -> Result<()> {
+        for at in 0..self.levels.len() {
+            let ShardRun { wholes, kept, combined, .. } = self;
+            if let Some(whole) = &mut wholes[at] {
+                let shared = (graph, variables, feeds, combined.as_slice());
+                whole.run(shared, kept, team, finite)?;
+                whole.keep(shared, kept)?;
+            }
+            self.level(at, graph, variables, feeds, team, finite, ranks.as_deref_mut())?;
+        }
+        let shared = (graph, variables, feeds, self.combined.as_slice());
+        self.last.run(shared, &mut self.kept, team, finite)
+    }
+
+    /// Lets every shard do its part of a level, and their results meet.
+    fn level(
+        &mut self,
+        at: usize,
+        graph: &Graph<T>,
+        variables: &Variables<T>,
+        feeds: &[(NodeId, FeedValue<'_, T>)],
+        team: &mut Watched<'_>,
+        finite: bool,
+        mut ranks: Option<&mut Ranks>,
+    ) -> Result<()> {
+        let level = &self.levels[at];
+        if level.plans.is_empty() {
+            return Ok(());
+        }
+        let (cut, tree) = (self.cut, Tree { shards: self.cut.active() });
+        let (n, own) = (self.workers.len(), self.own.clone());
+        {
+            let (kept, combined) = (&*self.kept, self.combined.as_slice());
+            let first_row = cut.of(own.start.min(cut.shards - 1)).start;
+            let outside =
+                Outside { graph, variables, feeds, kept, combined, cut, first_row, finite };
+            let workers = Pieces::new(&mut self.workers, 1, n);
+            let crossing = Pieces::new(&mut self.crossing, 1, n);
+            team.run(n, &|i| {
+                let (worker, crossing) = (&mut workers.take(i)[0], crossing.take(i));
+                worker.nodes.clear();
+                worker.error = None;
+                for (i, crossing) in part(own.len(), n, i).zip(crossing) {
+                    let shard = own.start + i;
+                    if let Err(e) = worker.shard(at, level, shard, tree, crossing, &outside) {
+                        worker.error = Some(e);
+                        return;
+                    }
+                }
+            });
+        }
+        // Of several errors that of the first shards.
+        if let Some(e) = self.workers.iter_mut().find_map(|worker| worker.error.take()) {
+            if let Some(ranks) = &mut ranks {
+                ranks.group.fail(&e.to_string());
+            }
+            return Err(e);
+        }
+        let block = &mut self.combined.as_mut_slice()[level.block.clone()];
+        let len = block.len();
+        let parts = parts_of_update(len, n);
+        let workers = &self.workers;
+        let mut meet = |meeting: &Meeting, out: &mut [T]| {
+            let pieces = Pieces::new(out, SLICE, parts);
+            team.run(parts, &|i| {
+                let range = part_of(len, SLICE, parts, i);
+                let node = |(worker, node): (usize, usize)| {
+                    let sums: &[T] = &workers[worker].sums[node];
+                    &sums[range.clone()]
+                };
+                combined(meeting, node, &level.segments, range.start, pieces.take(i));
+            });
+        };
+        match (&mut self.rendezvous, ranks) {
+            (Some(rendezvous), Some(ranks)) => {
+                for (meeting, own) in self.meetings.iter().zip(&mut rendezvous.own) {
+                    own.resize(len, T::zero());
+                    meet(meeting, own);
+                }
+                rendezvous.meet(&mut *ranks.group, &level.segments, block)
+            }
+            _ => {
+                // Of all shards one node is left.
+                self.meetings.iter().for_each(|meeting| meet(meeting, block));
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts the value of fetch number `i` of the run before where it is wanted, once.
+    pub(super) fn fetch(
+        &mut self,
+        i: usize,
+        variables: &Variables<T>,
+        feeds: &[(NodeId, FeedValue<'_, T>)],
+        out: Wanted<'_, T>,
+    ) -> Result<()> {
+        match self.fetches.get(i) {
+            Some(&FetchedAt::Last(n)) => {
+                let combined = self.combined.as_slice();
+                self.last.fetch(n, variables, feeds, &self.kept, combined, out)
+            }
+            Some(&FetchedAt::Crossing(slot)) => {
+                let shards = self.crossing.iter().map(|values| values[slot].arg());
+                match out {
+                    Wanted::Float(out) => stack(shards.filter_map(float_view), out),
+                    Wanted::Index(out) => stack(shards.filter_map(index_view), out),
+                }
+            }
+            None => bail!(Tape, "fetch: {} values, asked for one more", self.fetches.len()),
+        }
+    }
+
+    /// Writes variables.
+    pub(super) fn effects(
+        &mut self,
+        graph: &Graph<T>,
+        variables: &mut Variables<T>,
+        feeds: &[(NodeId, FeedValue<'_, T>)],
+        team: &mut Watched<'_>,
+    ) -> Result<()> {
+        let combined = self.combined.as_slice();
+        self.last.with_feeds(feeds, &self.kept, |executor, values| {
+            executor.effects(graph, variables, Feeds { values, combined }, team)
+        })
+    }
+
+    /// The variables that must have a value.
+    pub(super) fn reads(&self) -> impl Iterator<Item = &[NodeId]> {
+        let wholes = self.wholes.iter().flatten().chain([&self.last]);
+        let plans = self.levels.iter().flat_map(|level| &level.plans);
+        let of_shards = plans.map(|(_, plan)| plan.reads.as_slice());
+        wholes.map(|once| once.executor.plan.reads.as_slice()).chain(of_shards)
+    }
+}
+
+/// What runs once and reads: the graph, the variables, the user's feeds, what shards computed.
+type Shared<'a, T> = (&'a Graph<T>, &'a Variables<T>, &'a [(NodeId, FeedValue<'a, T>)], &'a [T]);
+
+impl<T: Scalar> Once<T> {
+    fn new(whole: &Whole<T>) -> Result<Self> {
+        Ok(Once {
+            executor: Executor::new(whole.plan.clone())?,
+            feeds: whole.feeds.clone(),
+            keeps: whole.keeps.clone(),
+            spare: Vec::with_capacity(whole.feeds.len()),
+        })
+    }
+
+    /// Calls `f` with the executor and its feeds.
+    fn with_feeds<R>(
+        &mut self,
+        feeds: &[(NodeId, FeedValue<'_, T>)],
+        kept: &[Value<T>],
+        f: impl FnOnce(&mut Executor<T>, &[(NodeId, FeedValue<'_, T>)]) -> R,
+    ) -> R {
+        let mut list = recycled(std::mem::take(&mut self.spare));
+        for source in &self.feeds {
+            list.push(match *source {
+                Source::User(i) => feeds[i],
+                Source::Kept(slot) => (0, kept[slot].feed()),
+                // Only shards have rows of their own.
+                Source::Rows(_) | Source::Crossing(_) | Source::Place => (0, nothing()),
+            });
+        }
+        let result = f(&mut self.executor, &list);
+        self.spare = recycled(list);
+        result
+    }
+
+    fn run(
+        &mut self,
+        (graph, variables, feeds, combined): Shared<'_, T>,
+        kept: &mut [Value<T>],
+        team: &mut Watched<'_>,
+        finite: bool,
+    ) -> Result<()> {
+        self.with_feeds(feeds, kept, |executor, values| {
+            executor.run(graph, variables, Feeds { values, combined }, team, finite)
+        })
+    }
+
+    /// Puts the fetches among the values that are kept.
+    fn keep(
+        &mut self,
+        (_, variables, feeds, combined): Shared<'_, T>,
+        kept: &mut [Value<T>],
+    ) -> Result<()> {
+        for i in 0..self.keeps.len() {
+            let slot = self.keeps[i];
+            let mut value = take(&mut kept[slot]);
+            let done = self.fetch(i, variables, feeds, kept, combined, wanted(&mut value));
+            kept[slot] = value;
+            done?;
+        }
+        Ok(())
+    }
+
+    fn fetch(
+        &mut self,
+        i: usize,
+        variables: &Variables<T>,
+        feeds: &[(NodeId, FeedValue<'_, T>)],
+        kept: &[Value<T>],
+        combined: &[T],
+        out: Wanted<'_, T>,
+    ) -> Result<()> {
+        self.with_feeds(feeds, kept, |executor, values| {
+            executor.fetch(i, variables, Feeds { values, combined }, out)
+        })
+    }
+}
+
+fn wanted<T: Scalar>(value: &mut Value<T>) -> Wanted<'_, T> {
+    match value {
+        Value::Float(t) => Wanted::Float(t),
+        Value::Index(t) => Wanted::Index(t),
+    }
+}
+
+impl<T: Scalar> Worker<T> {
+    fn new(levels: &[Level<T>]) -> Result<Self> {
+        let executors = |level: &Level<T>| {
+            let plans = level.plans.iter();
+            plans.map(|(rows, plan)| Ok((*rows, Executor::new(plan.clone())?))).collect()
+        };
+        let most = levels.iter().map(|level| level.feeds.len()).max().unwrap_or(0);
+        Ok(Worker {
+            executors: levels.iter().map(executors).collect::<Result<_>>()?,
+            rows: Vec::new(),
+            place: Tensor::zeros([2])?,
+            nodes: Vec::new(),
+            sums: Vec::new(),
+            written: Vec::new(),
+            spare: Vec::with_capacity(most),
+            team: Team::new(1)?,
+            error: None,
+        })
+    }
+
+    /// Runs a shard's part of a level, and combines its partial results with those before.
+    fn shard(
+        &mut self,
+        at: usize,
+        level: &Level<T>,
+        shard: usize,
+        tree: Tree,
+        crossing: &mut [Value<T>],
+        outside: &Outside<'_, T>,
+    ) -> Result<()> {
+        let Outside { graph, variables, feeds, kept, combined, cut, first_row, finite } = *outside;
+        let rows = cut.of(shard);
+        let found = self.executors[at].iter_mut().find(|(n, _)| *n == rows.len());
+        let Some((_, executor)) = found else {
+            bail!(Tape, "shards: no plan for {} rows", rows.len());
+        };
+        self.place.as_mut_slice().copy_from_slice(&[rows.start as Index, cut.rows as Index]);
+        for (_, feed) in &feeds[self.rows.len().min(feeds.len())..] {
+            self.rows.push(empty(feed.dtype()));
+        }
+        let here = rows.start - first_row..rows.end - first_row;
+        for (i, source) in level.feeds.iter().enumerate() {
+            if let Source::Rows(of) = *source
+                && executor.plan.reads_feed(i)
+            {
+                match (&mut self.rows[of], feeds[of].1) {
+                    (Value::Float(to), FeedValue::Float(from)) => slice(from, &here, to)?,
+                    (Value::Index(to), FeedValue::Index(from)) => slice(from, &here, to)?,
+                    _ => bail!(Tape, "feed {of}: expected the type of the run before"),
+                }
+            }
+        }
+        // What this level writes of the shard's own values it does not read.
+        let written = level.crosses.iter();
+        self.written.extend(written.map(|&slot| take(&mut crossing[slot])));
+        let mut list = recycled(std::mem::take(&mut self.spare));
+        for source in &level.feeds {
+            list.push(match *source {
+                Source::User(i) => feeds[i],
+                Source::Rows(i) => (0, self.rows[i].feed()),
+                Source::Kept(slot) => (0, kept[slot].feed()),
+                Source::Crossing(slot) => (0, crossing[slot].feed()),
+                Source::Place => (0, FeedValue::Index(self.place.view())),
+            });
+        }
+        let values = Feeds { values: &list, combined };
+        let mut team = Watched { team: &mut self.team, recorder: None };
+        executor.run(graph, variables, values, &mut team, finite)?;
+        for (i, value) in self.written.iter_mut().enumerate() {
+            executor.fetch(i, variables, values, wanted(value))?;
+        }
+        let partial = executor.partials(values);
+        let (nodes, sums) = (&mut self.nodes, &mut self.sums);
+        let (before, mut joined) = (nodes.len(), false);
+        tree.push(nodes, TreeNode::leaf(shard), |to, from| {
+            let (left, right) = sums.split_at_mut(from);
+            let right = if joined { &right[0] } else { partial };
+            combine(&level.segments, 0, &mut left[to], right);
+            joined = true;
+        });
+        if !joined {
+            if sums.len() == before {
+                sums.push(Vec::new());
+            }
+            sums[before].clear();
+            sums[before].extend_from_slice(partial);
+        }
+        self.spare = recycled(list);
+        let written = level.crosses.iter().zip(self.written.drain(..));
+        written.for_each(|(&slot, value)| crossing[slot] = value);
+        Ok(())
+    }
+}
+
+fn empty<T: Scalar>(dtype: DType) -> Value<T> {
+    match dtype {
+        DType::Float => Value::Float(Tensor::default()),
+        DType::Index => Value::Index(Tensor::default()),
+    }
+}
+
+/// The value, with an empty one in its place.
+fn take<T: Scalar>(value: &mut Value<T>) -> Value<T> {
+    let empty = empty(value.feed().dtype());
+    std::mem::replace(value, empty)
+}
+
+fn float_view<T: Scalar>(x: Arg<'_, T>) -> Option<TensorView<'_, T>> {
+    if let Arg::Float(view) = x { Some(view) } else { None }
+}
+
+fn index_view<T: Scalar>(x: Arg<'_, T>) -> Option<TensorView<'_, Index>> {
+    if let Arg::Index(view) = x { Some(view) } else { None }
+}
+
+/// These rows of a tensor.
+fn slice<E: Element>(
+    from: TensorView<'_, E>,
+    rows: &Range<usize>,
+    to: &mut Tensor<E>,
+) -> Result<()> {
+    let n = from.shape().dim(0).unwrap_or(0).max(1);
+    let to = to.resize_for(from.shape().with(0, rows.len()))?;
+    let columns = from.as_slice().chunks(n).zip(to.chunks_mut(rows.len().max(1)));
+    columns.for_each(|(from, to)| to.copy_from_slice(&from[rows.clone()]));
+    Ok(())
+}
+
+/// The rows of these tensors, one after the other.
+fn stack<'a, E: Element>(
+    shards: impl Iterator<Item = TensorView<'a, E>> + Clone,
+    out: &mut Tensor<E>,
+) -> Result<()> {
+    let rows = shards.clone().map(|shard| shard.shape().dim(0).unwrap_or(0)).sum();
+    let Some(first) = shards.clone().next() else { return Ok(()) };
+    let out = out.resize_for(first.shape().with(0, rows))?;
+    let mut start = 0;
+    for shard in shards {
+        let n = shard.shape().dim(0).unwrap_or(0);
+        let columns = shard.as_slice().chunks(n.max(1)).zip(out.chunks_mut(rows.max(1)));
+        columns.for_each(|(from, to)| to[start..start + n].copy_from_slice(from));
+        start += n;
+    }
+    Ok(())
+}
+
+/// y ← y and x combined, where `segments` say how, from element `start` of the block on.
+fn combine<T: Scalar>(segments: &[(usize, Combine)], start: usize, y: &mut [T], x: &[T]) {
+    let mut first = 0;
+    for &(len, how) in segments {
+        let from = first.max(start) - start;
+        let to = (first + len).saturating_sub(start).min(y.len());
+        first += len;
+        if from >= to {
+            continue;
+        }
+        let (y, x) = (&mut y[from..to], &x[from..to]);
+        let mut each = |f: fn(T, T) -> T| y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(*y, x));
+        match how {
+            Combine::Sum => add(y, x),
+            Combine::Prod => each(|y, x| y * x),
+            // NaN stays, as in the reductions themselves.
+            Combine::Max => each(|y, x| if y > x || y.is_nan() { y } else { x }),
+            Combine::Min => each(|y, x| if y < x || y.is_nan() { y } else { x }),
+            Combine::LogAddExp => each(|y, x| {
+                let mut sum = [T::zero()];
+                logsumexp(&Shape::from(2), 0, &[y, x], &mut sum);
+                sum[0]
+            }),
+        }
+    }
+}
+
+/// Elements of a block between which threads share it.
+const SLICE: usize = 1024;
+
+/// How nodes that stand side by side become one.
+#[derive(Debug)]
+pub(super) struct Meeting {
+    /// Where each node is: whose, and which of its.
+    nodes: Vec<(usize, usize)>,
+    turns: Vec<Turn>,
+}
+
+/// What to do next with the stack of values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Turn {
+    /// The next node goes on the stack.
+    Push,
+    /// The two values on top become one.
+    Join,
+}
+
+impl Meeting {
+    /// How these nodes, which stand side by side, become as few as possible: one meeting for each.
+    pub(super) fn all(
+        tree: Tree,
+        nodes: impl Iterator<Item = ((usize, usize), TreeNode)>,
+    ) -> Vec<Meeting> {
+        let mut meetings: Vec<Meeting> = Vec::new();
+        let mut stack = Vec::new();
+        for (place, node) in nodes {
+            meetings.push(Meeting { nodes: vec![place], turns: vec![Turn::Push] });
+            tree.push(&mut stack, node, |_, _| {
+                let Some(mut right) = meetings.pop() else { return };
+                let Some(left) = meetings.last_mut() else { return };
+                left.nodes.append(&mut right.nodes);
+                left.turns.append(&mut right.turns);
+                left.turns.push(Turn::Join);
+            });
+        }
+        meetings
+    }
+
+    /// Of workers that take equal runs of these shards.
+    fn of_workers(tree: Tree, own: &Range<usize>, n_workers: usize) -> Vec<Meeting> {
+        let of_worker = |worker| {
+            let mut nodes = Vec::new();
+            let leaves = part(own.len(), n_workers, worker).map(|i| TreeNode::leaf(own.start + i));
+            leaves.for_each(|leaf| tree.push(&mut nodes, leaf, |_, _| ()));
+            nodes.into_iter().enumerate().map(move |(i, node)| ((worker, i), node))
+        };
+        Meeting::all(tree, (0..n_workers).flat_map(of_worker))
+    }
+
+    /// A piece that stays in the cache while all nodes meet: `at` elements on in what `node` gives.
+    fn chunk<'a, T: Scalar>(
+        &self,
+        node: &impl Fn((usize, usize)) -> &'a [T],
+        at: usize,
+        segments: &[(usize, Combine)],
+        start: usize,
+        out: &mut [T],
+    ) {
+        let n = out.len();
+        let mut stack = [[T::zero(); CHUNK]; DEPTH];
+        let (mut top, mut next) = (0, 0);
+        for turn in &self.turns {
+            match turn {
+                Turn::Push => {
+                    stack[top][..n].copy_from_slice(&node(self.nodes[next])[at..at + n]);
+                    (top, next) = (top + 1, next + 1);
+                }
+                Turn::Join => {
+                    top -= 1;
+                    let (left, right) = stack.split_at_mut(top);
+                    combine(segments, start, &mut left[top - 1][..n], &right[0][..n]);
+                }
+            }
+        }
+        out.copy_from_slice(&stack[0][..n]);
+    }
+}
+
+/// What nodes become, of which `node` gives the elements of `out`, from element `start` of the block
+/// on.
+pub(super) fn combined<'a, T: Scalar>(
+    meeting: &Meeting,
+    node: impl Fn((usize, usize)) -> &'a [T],
+    segments: &[(usize, Combine)],
+    start: usize,
+    out: &mut [T],
+) {
+    match (&*meeting.nodes, segments) {
+        (&[one], _) => out.copy_from_slice(node(one)),
+        (&[left, right], [(_, Combine::Sum)]) => sum(out, node(left), node(right)),
+        _ => {
+            for (i, out) in out.chunks_mut(CHUNK).enumerate() {
+                let at = i * CHUNK;
+                meeting.chunk(&node, at, segments, start + at, out);
+            }
+        }
+    }
+}
+
+/// Elements that meet at a time.
+const CHUNK: usize = 256;
+/// The most nodes that wait for their other half: one a level of the tree, and the one that comes.
+const DEPTH: usize = MAX_LEVELS + 2;
+const MAX_LEVELS: usize = MAX_SHARDS.ilog2() as usize;
+/// The most shards of a session.
+pub(super) const MAX_SHARDS: usize = 4096;
+
+/// The plans that run once, and one shard's of each level, together.
+fn report<T: Scalar>(levels: &[Level<T>], last: &Whole<T>, cut: Cut, n_workers: usize) -> Report {
+    let mut report = Report::default();
+    for level in levels {
+        if let Some(whole) = &level.whole {
+            report.join(&whole.plan.report, 1, 1);
+        }
+        for (rows, plan) in &level.plans {
+            let times = (0..cut.active()).filter(|&shard| cut.of(shard).len() == *rows).count();
+            report.join(&plan.report, times, n_workers);
+        }
+    }
+    report.join(&last.plan.report, 1, 1);
+    report
+}

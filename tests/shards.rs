@@ -1,0 +1,437 @@
+//! A batch cut into shards gives the values of the whole batch, and bits that depend on the number
+//! of shards, not on who computes them.
+
+mod support;
+
+use gradtape::dist::{Group, Local, local};
+use gradtape::nn::{
+    Activation, BatchNorm, Dense, Dropout, Init, Mlp, Rnn, RnnConfig, Sequential, Training,
+};
+use gradtape::optim::{Adam, Clip, Sgd};
+use gradtape::{
+    ANY, Cell, Conv, Element, Expr, Fetch, Index, Philox, Placeholder, Pool, Result, Session,
+    Shape, Tape, Tensor,
+};
+use std::ops::Range;
+use support::counted;
+
+#[global_allocator]
+static ALLOCATOR: support::Counting = support::Counting;
+
+fn normal(shape: impl Into<Shape>, seed: u64) -> Tensor {
+    Init::Normal { std: 1.0 }.tensor(shape, &mut Philox::new(seed, 0)).unwrap()
+}
+
+/// Equal but for rounding, which Adam makes larger where a gradient is 0 but for rounding.
+fn near(got: &[f64], want: &[f64], what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let size = want.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
+    for (i, (a, b)) in got.iter().zip(want).enumerate() {
+        assert!((a - b).abs() <= 1e-9 * size || a.to_bits() == b.to_bits(), "{what} {i}: {a} {b}");
+    }
+}
+
+fn rows_of<E: Element>(x: &Tensor<E>, rows: Range<usize>) -> Tensor<E> {
+    let shape = Shape::new(&[&[rows.len()], &x.shape().extents()[1..]].concat()).unwrap();
+    let at = |at: &[usize]| x.get(&[&[at[0] + rows.start], &at[1..]].concat()).unwrap();
+    Tensor::from_fn(shape, at).unwrap()
+}
+
+/// Runs `f` on every rank of a group of threads.
+fn on_ranks<R: Send>(n: usize, f: impl Fn(Local) -> R + Sync) -> Vec<R> {
+    std::thread::scope(|threads| {
+        let f = &f;
+        let ranks: Vec<_> =
+            local(n).into_iter().map(|rank| threads.spawn(move || f(rank))).collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+/// A model to train: a batch of any number of rows, its labels, what is fetched in a step.
+struct Model {
+    tape: Tape,
+    x: Placeholder,
+    y: Placeholder,
+    loss: Fetch,
+    train: Vec<Fetch>,
+    row: Vec<usize>,
+    classes: Index,
+}
+
+impl Model {
+    fn shape(&self, rows: usize) -> Shape {
+        Shape::new(&[&[rows], self.row.as_slice()].concat()).unwrap()
+    }
+
+    fn batch(&self, rows: usize, step: u64) -> (Tensor, Tensor<Index>) {
+        let mut rng = Philox::new(99, step);
+        let labels = (0..rows).map(|_| rng.below(self.classes as u64) as Index).collect();
+        (normal(self.shape(rows), 1000 + step), Tensor::vector(labels))
+    }
+
+    /// Losses and parameters after some steps.
+    fn train(&self, session: &mut Session, rows: &[usize]) -> (Vec<f64>, Vec<f64>) {
+        let mut losses = Vec::new();
+        for (step, &rows) in rows.iter().enumerate() {
+            let (x, y) = self.batch(rows, step as u64);
+            let (x, y) = (rows_of(&x, session.rows(rows)), rows_of(&y, session.rows(rows)));
+            let feeds = [self.x.feed(&x), self.y.feed_index(&y)];
+            let (loss, _) = session.run((self.loss, self.train.as_slice()), &feeds).unwrap();
+            losses.push(loss.item().unwrap());
+        }
+        (losses, session.parameters().to_vec())
+    }
+}
+
+/// Trains with every number of threads and of ranks; the bits of losses and weights are the same
+/// for all, and the values those of whole batches.
+fn same_for_all_workers(make: fn() -> Model, name: &str, shards: usize, rows: &[usize]) {
+    let model = make();
+    let session = || Session::new(&model.tape).unwrap();
+    let whole = model.train(&mut session(), rows);
+    let one = model.train(&mut session().with_shards(shards).unwrap(), rows);
+    near(&one.0, &whole.0, name);
+    near(&one.1, &whole.1, name);
+    let same = |got: &(Vec<f64>, Vec<f64>), who: &str| {
+        let same = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same(&got.0, &one.0), "{name}: losses of {who}");
+        assert!(same(&got.1, &one.1), "{name}: weights of {who}");
+    };
+    for threads in [2, 3, 4, 8] {
+        let session = session().with_threads(threads).unwrap().with_shards(shards);
+        same(&model.train(&mut session.unwrap(), rows), &format!("{threads} threads"));
+    }
+    for ranks in [1, 2, 3, 4] {
+        let all = on_ranks(ranks, |rank| {
+            // A tape of its own, as another process would have.
+            let model = make();
+            let session = Session::new(&model.tape).unwrap().with_threads(1 + rank.rank() % 2);
+            let session = session.unwrap().with_shards(shards).unwrap().with_group(rank);
+            model.train(&mut session.unwrap(), rows)
+        });
+        for (rank, got) in all.iter().enumerate() {
+            same(got, &format!("rank {rank} of {ranks}"));
+        }
+    }
+}
+
+/// Rows of the batches: whole ones, a partial last one, fewer than shards, one.
+const ROWS: [usize; 6] = [64, 64, 13, 5, 1, 32];
+
+fn classifier(
+    row: &[usize],
+    classes: usize,
+    record: impl for<'t> FnOnce(&'t Tape, Expr<'t>) -> (Expr<'t>, Vec<Expr<'t>>),
+) -> Model {
+    let tape = Tape::new();
+    let shape = Shape::new(&[&[ANY], row].concat()).unwrap();
+    let (x, y) = (tape.placeholder("x", shape), tape.index_placeholder("y", [ANY]));
+    let (logits, updates) = record(&tape, x);
+    let loss = logits.softmax_cross_entropy(y).mean();
+    let train = Adam::new(1e-2).with_clip(Clip::Norm(1.0)).minimize(loss).unwrap();
+    let mut fetches = vec![train.into()];
+    fetches.extend(updates.into_iter().map(Fetch::from));
+    let (x, y, loss) = (x.into(), y.into(), loss.into());
+    let (row, classes) = (row.to_vec(), classes as Index);
+    Model { tape, x, y, loss, train: fetches, row, classes }
+}
+
+fn perceptron() -> Model {
+    classifier(&[7], 3, |tape, x| {
+        let mut rng = Philox::new(1, 0);
+        let mlp = Mlp::new(tape, &[7, 16, 3], Activation::Tanh, &mut rng).unwrap();
+        (mlp.forward(x), vec![])
+    })
+}
+
+#[test]
+fn d1_perceptron_has_the_same_bits() {
+    same_for_all_workers(perceptron, "perceptron", 8, &ROWS);
+    same_for_all_workers(perceptron, "perceptron, 5 shards", 5, &ROWS);
+}
+
+#[test]
+fn d1_linear_regression_over_the_whole_batch() {
+    let tape = Tape::<f64>::new();
+    let (x, y) = (tape.placeholder("x", [ANY, 5]), tape.placeholder("y", [ANY]));
+    let (w, b) = (tape.variable("w", Tensor::zeros([5]).unwrap()), tape.variable("b", 0.0));
+    let loss = (x.matmul(w) + b).squared_error(y).mean() + w.square().sum() * 0.01;
+    let train = Sgd::new(0.05).minimize(loss).unwrap();
+    let (xs, ys) = (normal([203, 5], 1), normal([203], 2));
+    let run = |mut session: Session| {
+        for _ in 0..50 {
+            session.run((loss, train), &[x.feed(&xs), y.feed(&ys)]).unwrap();
+        }
+        session.parameters().to_vec()
+    };
+    let session = || Session::new(&tape).unwrap();
+    let (whole, one) = (run(session()), run(session().with_shards(8).unwrap()));
+    near(&one, &whole, "regression");
+    for threads in [2, 3, 5] {
+        let got = run(session().with_shards(8).unwrap().with_threads(threads).unwrap());
+        assert_eq!(got, one, "{threads} threads");
+    }
+}
+
+fn batch_normalization_and_dropout() -> Model {
+    classifier(&[6], 3, |tape, x| {
+        let mut rng = Philox::new(2, 0);
+        let mut net = Sequential::new();
+        net.push(Dense::new(tape, "a", [6, 12], Activation::Identity, &mut rng).unwrap());
+        net.push(BatchNorm::new(tape, "n", 12).unwrap());
+        net.push(Activation::Relu);
+        net.push(Dropout::new(0.3, &mut rng));
+        net.push(Dense::new(tape, "b", [12, 12], Activation::Tanh, &mut rng).unwrap());
+        net.push(BatchNorm::new(tape, "m", 12).unwrap());
+        net.push(Dense::new(tape, "c", [12, 3], Activation::Identity, &mut rng).unwrap());
+        let training = Training::new(tape);
+        (net.forward(x, Some(&training)), training.updates())
+    })
+}
+
+#[test]
+fn d1_batch_normalization_and_dropout_has_the_same_bits() {
+    same_for_all_workers(
+        batch_normalization_and_dropout,
+        "batch normalization and dropout",
+        8,
+        &[64, 40, 13, 9],
+    );
+}
+
+fn convolutions() -> Model {
+    classifier(&[8, 8, 2], 4, |tape, x| {
+        let w = tape.variable("w", normal([3, 3, 2, 5], 3));
+        let v = tape.variable("v", normal([4 * 4 * 5, 4], 4));
+        let pooled = x.conv2d(w, Conv::same()).relu().max_pool2d(Pool::new([2, 2]));
+        (pooled.reshape([ANY, 80]).matmul(v), vec![])
+    })
+}
+
+#[test]
+fn d1_convolutions_has_the_same_bits() {
+    same_for_all_workers(convolutions, "convolutions", 8, &[24, 11, 3]);
+}
+
+fn recurrence() -> Model {
+    classifier(&[6, 3], 3, |tape, x| {
+        let mut rng = Philox::new(4, 0);
+        let config =
+            RnnConfig { cell: Cell::Lstm, inputs: 3, hidden: 8, n_layers: 1, bidirectional: false };
+        let states = Rnn::new(tape, "lstm", config, &mut rng).unwrap().forward(x);
+        let out = Dense::new(tape, "out", [8, 3], Activation::Identity, &mut rng).unwrap();
+        (out.forward(states.mean_axes(&[1])), vec![])
+    })
+}
+
+#[test]
+fn d1_recurrence_has_the_same_bits() {
+    same_for_all_workers(recurrence, "recurrence", 8, &[24, 11, 3]);
+}
+
+/// Everything over the batch that is not a mean; values of rows, numbers and indices; a view of
+/// the batch's extent; second derivatives; what is fed in the middle.
+#[test]
+fn values_are_those_of_the_whole_batch() {
+    let tape = Tape::<f64>::new();
+    let x = tape.placeholder("x", [ANY, 4]);
+    let w = tape.variable("w", normal([4, 3], 5));
+    let y = x.matmul(w).tanh();
+    let positive = y.square() + 1.0;
+    let centered = y - y.mean_axes(&[0]);
+    let variance = centered.square().mean_axes(&[0]);
+    let standard = centered / (variance + 1e-5).sqrt();
+    let loss = (standard.square() * y).sum() + y.max() + y.variance_axes(&[0], 0).sum();
+    let gradient = tape.gradient(loss, &[w]).unwrap()[0];
+    let second = tape.gradient(gradient.square().sum(), &[w]).unwrap()[0];
+    let values = [
+        loss,
+        gradient,
+        second,
+        y,
+        standard,
+        y.max_axes(&[0]),
+        y.min_axes(&[0]),
+        positive.prod_axes(&[0]),
+        y.greater(0.99).any_axes(&[0, 1]),
+        y.greater(-2.0).all_axes(&[0, 1]),
+        x.t().matmul(x),
+        y.sum_axes(&[1]),
+        (y.sum_axes(&[0]) * w).sum(),
+        w.square().sum(),
+    ];
+    let classes = y.argmax(1);
+    let rows: [usize; 6] = [100, 16, 9, 8, 3, 1];
+    for n in rows {
+        let xs = normal([n, 4], 6);
+        let feeds = [x.feed(&xs)];
+        let fetches = (values.as_slice(), classes);
+        let want = Session::new(&tape).unwrap().run(fetches, &feeds).unwrap();
+        let mut bits: Option<Vec<Tensor>> = None;
+        for threads in [1, 3] {
+            let session = Session::new(&tape).unwrap().with_threads(threads).unwrap();
+            let mut session = session.with_shards(8).unwrap();
+            for _ in 0..2 {
+                let got = session.run(fetches, &feeds).unwrap();
+                assert_eq!(got.1, want.1);
+                for (i, (got, want)) in got.0.iter().zip(&want.0).enumerate() {
+                    assert_eq!(got.shape(), want.shape(), "value {i}");
+                    // Of one row, the variance is 0 and derivatives are large.
+                    if n > 1 || i > 4 {
+                        near(got.as_slice(), want.as_slice(), &format!("{n} rows, value {i}"));
+                    }
+                }
+                assert_eq!(*bits.get_or_insert_with(|| got.0.clone()), got.0, "{threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_part_of_the_graph_may_be_fed() {
+    let tape = Tape::<f64>::new();
+    let x = tape.placeholder("x", [ANY, 4]);
+    let hidden = (x * 2.0).tanh();
+    let total = (hidden * hidden.mean()).sum();
+    let h = normal([10, 4], 7);
+    let feeds = [hidden.feed(&h)];
+    let want = Session::new(&tape).unwrap().run(total, &feeds).unwrap();
+    let got = Session::new(&tape).unwrap().with_shards(4).unwrap().run(total, &feeds).unwrap();
+    near(got.as_slice(), want.as_slice(), "total");
+}
+
+#[test]
+fn a_running_step_allocates_nothing() {
+    let model = classifier(&[6], 3, |tape, x| {
+        let mut rng = Philox::new(2, 0);
+        let mut net = Sequential::new();
+        net.push(Dense::new(tape, "a", [6, 2000], Activation::Identity, &mut rng).unwrap());
+        net.push(BatchNorm::new(tape, "n", 2000).unwrap());
+        net.push(Dense::new(tape, "c", [2000, 3], Activation::Identity, &mut rng).unwrap());
+        let training = Training::new(tape);
+        (net.forward(x, Some(&training)), training.updates())
+    });
+    let session = Session::new(&model.tape).unwrap().with_threads(2).unwrap();
+    let mut session = session.with_shards(4).unwrap();
+    let (x, y) = model.batch(50, 0);
+    let feeds = [model.x.feed(&x), model.y.feed_index(&y)];
+    let mut out = Default::default();
+    let fetches = (model.loss, model.train.as_slice());
+    for _ in 0..2 {
+        session.run_into(fetches, &feeds, &mut out).unwrap();
+    }
+    let (_, _, bytes) = counted(|| session.run_into(fetches, &feeds, &mut out).unwrap());
+    assert_eq!(bytes, 0);
+}
+
+#[test]
+fn what_mixes_rows_is_refused_by_name() {
+    let tape = Tape::<f64>::new();
+    let x = tape.placeholder("x", [ANY, 4]);
+    let y = x.cumsum(0);
+    let xs = normal([6, 4], 1);
+    let mut session = Session::new(&tape).unwrap().with_shards(2).unwrap();
+    let e = session.run(y, &[x.feed(&xs)]).unwrap_err();
+    let want = "cumsum of [6, 4]: expected an op that treats rows one by one, or adds them up, as \
+                the batch is cut into shards; got one that mixes rows";
+    assert_eq!(e.message(), want);
+    assert!(e.to_string().contains("tests/shards.rs"), "{e}");
+    // It can still be had whole.
+    Session::new(&tape).unwrap().run(y, &[x.feed(&xs)]).unwrap();
+}
+
+#[test]
+fn wrong_numbers_are_refused() -> Result<()> {
+    let tape = Tape::<f64>::new();
+    let (x, y) = (tape.placeholder("x", [ANY]), tape.placeholder("y", [ANY]));
+    let sum = x.sum() + y.sum();
+    for n in [0, 4097] {
+        let e = Session::new(&tape)?.with_shards(n).unwrap_err();
+        assert_eq!(e.to_string(), format!("shards: expected 1 to 4096, got {n}"));
+    }
+    let (three, four) = (normal([3], 1), normal([4], 2));
+    let feeds = [x.feed(&three), y.feed(&four)];
+    let e = Session::new(&tape)?.with_shards(2)?.run(sum, &feeds).unwrap_err();
+    assert_eq!(
+        e.message(),
+        "shards: expected as many rows of placeholder `y` as of placeholder `x`, 3, got 4"
+    );
+    Session::new(&tape)?.run(sum, &feeds)?;
+    Ok(())
+}
+
+/// Ranks that do not do the same hear of each other.
+#[test]
+fn d5_ranks_that_disagree() {
+    let run = |rank: Local, differ: fn(usize) -> [usize; 4]| -> String {
+        let [extra, shards, fetch, rows] = differ(rank.rank());
+        let tape = Tape::<f64>::new();
+        let x = tape.placeholder("x", [ANY, 2]);
+        let w = tape.variable("w", normal([2], extra as u64));
+        let values = [x.matmul(w).sum().named("sum"), x.square().mean().named("mean")];
+        let session = Session::new(&tape).unwrap().with_shards(shards).unwrap();
+        let mut session = session.with_group(rank).unwrap();
+        let own = normal([session.rows(8).len() + rows, 2], 1);
+        match session.run(values[fetch], &[x.feed(&own)]) {
+            Ok(_) => "no error".to_string(),
+            Err(e) => e.message().to_string(),
+        }
+    };
+    let all = |differ: fn(usize) -> [usize; 4]| on_ranks(3, |rank| run(rank, differ));
+    assert_eq!(all(|_| [0, 4, 0, 0]), ["no error"; 3]);
+    for (differ, sides) in [
+        (all(|rank| [rank / 2, 4, 0, 0]), ["start", "rank 2 has run 1 of"]),
+        (all(|rank| [0, 4 + rank / 2, 0, 0]), ["4 shards", "5 shards"]),
+        (all(|rank| [0, 4, rank / 2, 0]), ["`sum`", "`mean`"]),
+        (all(|rank| [0, 4, 0, rank / 2]), ["ranks: expected [5, 2, 2] of 9 rows", "got [4, 2, 3]"]),
+    ] {
+        for text in &differ {
+            assert!(sides.iter().all(|side| text.contains(side)), "{text}");
+        }
+        assert!(differ.iter().all(|text| *text == differ[0]), "{differ:?}");
+    }
+}
+
+/// What goes wrong in one rank's rows is known to all, without a wait.
+#[test]
+fn d5_errors_of_a_rank_reach_the_others() {
+    let texts = on_ranks(3, |rank| {
+        let tape = Tape::<f64>::new();
+        let (x, y) = (tape.placeholder("x", [ANY, 3]), tape.index_placeholder("y", [ANY]));
+        let w = tape.variable("w", normal([3, 4], 1));
+        let loss = x.matmul(w).softmax_cross_entropy(y).mean();
+        let train = Sgd::new(0.1).minimize(loss).unwrap();
+        let bad = rank.rank() == 1;
+        let session = Session::new(&tape).unwrap().with_shards(6).unwrap();
+        let mut session = session.with_group(rank).unwrap();
+        let n = session.rows(6).len();
+        let labels = Tensor::full([n], if bad { 9 } else { 1 }).unwrap();
+        let xs = normal([n, 3], 2);
+        let feeds = [x.feed(&xs), y.feed(&labels)];
+        let e = session.run(train, &feeds).unwrap_err();
+        e.to_string()
+    });
+    assert!(texts.iter().all(|text| text.contains('9')), "{texts:?}");
+    assert!(texts[0].contains("rank 1"), "{texts:?}");
+}
+
+/// An error in any shard is that of the first one, and no variable changes.
+#[test]
+fn errors_of_shards_reach_the_caller() -> Result<()> {
+    let tape = Tape::<f64>::new();
+    let (x, y) = (tape.placeholder("x", [ANY, 3]), tape.index_placeholder("y", [ANY]));
+    let w = tape.variable("w", normal([3, 4], 1));
+    let loss = x.matmul(w).softmax_cross_entropy(y).mean();
+    let train = Sgd::new(0.1).minimize(loss)?;
+    let xs = normal([8, 3], 2);
+    let ys = Tensor::vector(vec![0, 1, 2, 3, 0, 7, 9, 1]);
+    let mut session = Session::new(&tape)?.with_shards(8)?.with_threads(3)?;
+    let before = session.parameters().to_vec();
+    let e = session.run((loss, train), &[x.feed(&xs), y.feed(&ys)]).unwrap_err();
+    assert!(e.to_string().contains('7'), "{e}");
+    assert_eq!(session.parameters(), before);
+    let ys = Tensor::vector(vec![0, 1, 2, 3, 0, 1, 2, 1]);
+    session.run((loss, train), &[x.feed(&xs), y.feed(&ys)])?;
+    assert_ne!(session.parameters(), before);
+    Ok(())
+}
