@@ -413,6 +413,7 @@ impl<'p, T: Scalar> Placer<'p, T> {
                         rule: Arc::clone(rule),
                         gradients: start..at,
                         copies,
+                        variables: ranges,
                         parameters,
                         parts: share::parts_of_update(at - start, threads),
                     }

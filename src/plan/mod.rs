@@ -168,7 +168,9 @@ pub(crate) enum EffectStep<T: Scalar> {
         gradients: Range<usize>,
         /// Gradients that could not be computed in place, and where in the arena each goes.
         copies: Vec<(Operand, Frame)>,
-        /// The parameters as runs of the flat variables, in the order of the gradients.
+        /// Where each variable lies among the flat ones, in the order of the gradients.
+        variables: Vec<Range<usize>>,
+        /// The same, neighbors as one.
         parameters: Vec<Range<usize>>,
         /// Into how many parts threads share it.
         parts: usize,

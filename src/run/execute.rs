@@ -3,7 +3,7 @@
 
 use super::fetch::Wanted;
 use super::trace::{Stage, Watched};
-use super::variables::Variables;
+use super::variables::{OptimizerState, Variables, each_step};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::arena::{Arena, Writes};
 use crate::kernel::map::{BLOCK, MAX_INPUTS, MAX_OUTPUTS, MAX_SUMS, total};
@@ -13,7 +13,7 @@ use crate::kernel::update::all_finite;
 use crate::plan::{Code, EffectStep, FetchFrom, Guard, Instruction, Operand, Place, Plan, Shared};
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
-use crate::tape::op::{Arg, Cond, MAX_SLOTS, Out, Step};
+use crate::tape::op::{Arg, Cond, MAX_SLOTS, Out, Rule, Whole};
 use crate::tape::{FeedValue, Graph, NodeId};
 use crate::tensor::{Tensor, TensorView};
 use std::ops::Range;
@@ -29,8 +29,8 @@ pub(super) struct Executor<T: Scalar> {
     exchanged: Vec<Vec<T>>,
     /// For each effect, the number of the optimizer step that the run takes.
     step_numbers: Vec<T>,
-    /// For each update about to be written, where its state stands and what holds for its step.
-    begun: Vec<(usize, Step)>,
+    /// For each update about to be written, where its state stands.
+    begun: Vec<usize>,
 }
 
 /// What a run reads from outside its arenas.
@@ -170,11 +170,19 @@ impl<T: Scalar> Executor<T> {
                     variables.values.as_mut_slice()[range.clone()].copy_from_slice(value);
                     variables.mark(range);
                 }
-                EffectStep::Update { rule, gradients, parameters, parts, .. } => {
-                    let Some((state, step)) = begun.next() else { continue };
+                EffectStep::Update {
+                    rule,
+                    gradients,
+                    variables: ranges,
+                    parameters,
+                    parts,
+                    ..
+                } => {
+                    let Some(state) = begun.next() else { continue };
                     let n = gradients.len();
                     let gradients = &self.floats.as_slice()[gradients.clone()];
                     let state = &mut variables.optimizers[*state];
+                    let steps = &state.begun;
                     state.steps += 1;
                     let n_slots = rule.slots().min(MAX_SLOTS);
                     let mut at = 0;
@@ -186,13 +194,21 @@ impl<T: Scalar> Executor<T> {
                             let all = state.slots.as_mut_slice().chunks_exact_mut(n);
                             slots.iter_mut().zip(all).for_each(|(s, a)| *s = &mut a[here.clone()]);
                         }
-                        let g = &gradients[here];
                         let w = Pieces::new(w, UPDATE_UNIT, *parts);
                         let slots = slots.map(|s| Pieces::new(s, UPDATE_UNIT, *parts));
                         team.run(*parts, &|i| {
-                            let g = &g[part_of(g.len(), UPDATE_UNIT, *parts, i)];
+                            let part = part_of(here.len(), UPDATE_UNIT, *parts, i);
+                            let part = here.start + part.start..here.start + part.end;
+                            let (w, g) = (w.take(i), &gradients[part.clone()]);
                             let mut slots = slots.each_ref().map(|s| s.take(i));
-                            rule.update(step, w.take(i), g, &mut slots[..n_slots]);
+                            each_step(steps, ranges, part, |step, at| {
+                                let mut slots = slots.each_mut().map(|s| match s.is_empty() {
+                                    true => &mut [][..],
+                                    false => &mut s[at.clone()],
+                                });
+                                let (w, g) = (&mut w[at.clone()], &g[at.clone()]);
+                                rule.update(step, w, g, &mut slots[..n_slots]);
+                            });
                         });
                         at += range.len();
                     }
@@ -212,7 +228,15 @@ impl<T: Scalar> Executor<T> {
     ) -> Result<()> {
         self.begun.clear();
         for effect in &self.plan.effects {
-            let EffectStep::Update { node, rule, gradients, copies, parameters, .. } = effect
+            let EffectStep::Update {
+                node,
+                rule,
+                gradients,
+                copies,
+                variables: ranges,
+                parameters,
+                ..
+            } = effect
             else {
                 continue;
             };
@@ -223,7 +247,7 @@ impl<T: Scalar> Executor<T> {
                 let memory = Memory { plan, variables: &[], exchanged, feeds };
                 writes.take().copy_from_slice(memory.arg(from, (reads.get(0), &[])).float());
             }
-            let state = variables.optimizer(*node, &**rule, gradients.len())?;
+            let state = variables.optimizer(*node, &**rule, ranges)?;
             let t = variables.optimizers[state].steps + 1;
             let fail = |e: Error| {
                 let update = graph.describe(*node);
@@ -233,10 +257,37 @@ impl<T: Scalar> Executor<T> {
             if !all_finite(gradients) {
                 return Err(fail(not_finite(graph, variables, gradients, parameters)));
             }
-            self.begun.push((state, rule.begin(t, gradients).map_err(fail)?));
+            let values = variables.values.as_slice();
+            let optimizer = &mut variables.optimizers[state];
+            begin(&**rule, optimizer, values, ranges, gradients).map_err(fail)?;
+            self.begun.push(state);
         }
         Ok(())
     }
+}
+
+/// Begins a step of the update of the variables at these ranges of `values`.
+fn begin<T: Scalar>(
+    rule: &dyn Rule<T>,
+    state: &mut OptimizerState<T>,
+    values: &[T],
+    ranges: &[Range<usize>],
+    gradients: &[T],
+) -> Result<()> {
+    if state.swapped {
+        bail!(Argument, "expected the weights back in their place, got their average");
+    }
+    let t = state.steps + 1;
+    let whole = Whole::new(t, values, ranges, gradients, state.slots.as_slice());
+    rule.begin(&whole, &mut state.begun)?;
+    for step in state.begun.iter_mut().filter(|_| state.rate_factor != 1.0) {
+        step.rate *= state.rate_factor;
+        if !T::lit(step.rate).is_finite() {
+            let (name, factor) = (T::NAME, state.rate_factor);
+            bail!(Argument, "expected a finite rate in {name}, got {} by {factor}", step.rate);
+        }
+    }
+    Ok(())
 }
 
 /// Names the first variable whose gradient is not finite.
