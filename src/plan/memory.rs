@@ -428,7 +428,7 @@ impl<'p, T: Scalar> Placer<'p, T> {
         threads: usize,
     ) -> Result<Vec<EffectStep<T>>> {
         let mut steps = Vec::with_capacity(reserved.len());
-        for (effect, place, ranges) in reserved {
+        for (effect, place, variables) in reserved {
             steps.push(match effect {
                 EffectValue::Assign { variable, value } => {
                     let to = self.layout.find(*variable).map_or(0, |v| v.1.start);
@@ -438,15 +438,15 @@ impl<'p, T: Scalar> Placer<'p, T> {
                     let gradients: Vec<_> = pairs.iter().map(|p| p.1).collect();
                     let gradients = self.block(&gradients, place)?;
                     let mut parameters: Vec<Range<usize>> = Vec::new();
-                    for range in ranges {
+                    for range in &variables {
                         match parameters.last_mut() {
                             Some(last) if last.end == range.start => last.end = range.end,
-                            _ => parameters.push(range),
+                            _ => parameters.push(range.clone()),
                         }
                     }
                     let parts = share::parts_of_update(gradients.len, threads);
-                    let rule = Arc::clone(rule);
-                    EffectStep::Update { node: *node, rule, gradients, parameters, parts }
+                    let (node, rule) = (*node, Arc::clone(rule));
+                    EffectStep::Update { node, rule, gradients, variables, parameters, parts }
                 }
             });
         }
