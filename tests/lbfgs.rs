@@ -91,26 +91,32 @@ fn certified_digits(
     scaled: bool,
 ) -> Result<(f64, Outcome)> {
     let tape = Tape::new();
-    let (x, y) = (tape.placeholder("x", [ANY]), tape.placeholder("y", [ANY]));
+    let y = tape.placeholder("y", [ANY]);
+    let x: Vec<_> = problem.x.iter().map(|_| tape.placeholder("x", [ANY])).collect();
     let b: Vec<_> = (1..).zip(start).map(|(i, &b)| tape.variable(&format!("b{i}"), b)).collect();
-    let loss = (problem.model)(x, &b).squared_error(y).sum();
+    let loss = (problem.model)(&x, &b).squared_error(y).sum();
     let mut fit = Lbfgs::new().with_gradient_tolerance(0.0).minimize(loss)?;
     if scaled {
         fit = fit.with_start_scales();
     }
     let mut session = Session::new(&tape)?;
-    let (xs, ys) = (Tensor::vector(problem.x.clone()), Tensor::vector(problem.y.to_vec()));
-    let feeds = [x.feed(&xs), y.feed(&ys)];
+    let data: Vec<_> = problem.x.iter().map(|x| Tensor::vector(x.clone())).collect();
+    let ys = Tensor::vector(problem.y.clone());
+    let feeds: Vec<_> = x.iter().zip(&data).map(|(x, data)| x.feed(data)).collect();
+    let feeds = [feeds, vec![y.feed(&ys)]].concat();
     let outcome = fit.run(&mut session, &feeds)?;
-    let errors = session.parameters().iter().zip(problem.certified);
+    let errors = session.parameters().iter().zip(&problem.certified);
     let worst = errors.map(|(got, want)| ((got - want) / want).abs()).fold(1e-16, f64::max);
 
-    for (b, value) in b.iter().zip(problem.certified) {
+    for (b, value) in b.iter().zip(&problem.certified) {
         session.assign(*b, value)?;
     }
     let at_certified = session.run(loss, &feeds)?.item()?;
     let want = problem.residual_sum_of_squares;
-    assert!((at_certified / want - 1.0).abs() < 1e-10, "{}: the data are NIST's", problem.name);
+    // Those of Lanczos1 are rounding.
+    let tolerance = if problem.name == "Lanczos1" { 1e-2 } else { 1e-10 };
+    let text = "the data are NIST's";
+    assert!((at_certified / want - 1.0).abs() < tolerance, "{}: {text}", problem.name);
     Ok((-worst.log10(), outcome))
 }
 
@@ -122,8 +128,9 @@ fn nists_certified_values_are_reached() -> Result<()> {
     let missed = |scaled: bool| -> Result<BTreeSet<String>> {
         let mut missed = BTreeSet::new();
         for problem in nist::problems() {
-            for (start, far_or_near) in problem.starts.into_iter().zip(["far", "near"]) {
+            for (start, far_or_near) in problem.starts.iter().zip(["far", "near"]) {
                 let (digits, outcome) = certified_digits(&problem, start, scaled)?;
+                println!("{} {far_or_near} {scaled} {digits:.1} {outcome}", problem.name);
                 if digits < 6.0 {
                     missed.insert(format!("{} {far_or_near}", problem.name));
                 } else {

@@ -30,12 +30,7 @@ const MODELS: [(&str, Model); 27] = [
     ("Chwirut1", chwirut),
     ("Chwirut2", chwirut),
     ("DanWood", |x, b| b[0] * x[0].pow(b[1])),
-    ("ENSO", |x, b| {
-        let wave = |cos: Expr<'_>, sin: Expr<'_>, angle: Expr<'_>| cos * angle.cos() + sin * angle.sin();
-        let turns = x[0] * (2.0 * PI);
-        let year = wave(b[1], b[2], turns / 12.0);
-        b[0] + year + wave(b[4], b[5], turns / b[3]) + wave(b[7], b[8], turns / b[6])
-    }),
+    ("ENSO", enso),
     ("Eckerle4", |x, b| b[0] / b[1] * (((x[0] - b[2]) / b[1]).square() * -0.5).exp()),
     ("Gauss1", gauss),
     ("Gauss2", gauss),
@@ -67,6 +62,13 @@ const MODELS: [(&str, Model); 27] = [
 
 fn chwirut<'t>(x: &[Expr<'t>], b: &[Expr<'t>]) -> Expr<'t> {
     (-b[0] * x[0]).exp() / (b[1] + b[2] * x[0])
+}
+
+fn enso<'t>(x: &[Expr<'t>], b: &[Expr<'t>]) -> Expr<'t> {
+    let turns = x[0] * (2.0 * PI);
+    let wave = |cos: Expr<'t>, sin: Expr<'t>, angle: Expr<'t>| cos * angle.cos() + sin * angle.sin();
+    let (year, own) = (wave(b[1], b[2], turns / 12.0), wave(b[4], b[5], turns / b[3]));
+    b[0] + year + own + wave(b[7], b[8], turns / b[6])
 }
 
 fn gauss<'t>(x: &[Expr<'t>], b: &[Expr<'t>]) -> Expr<'t> {
