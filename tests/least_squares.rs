@@ -129,7 +129,11 @@ fn residuals_that_vanish_at_the_minimum() -> Result<()> {
     assert!(outcome.outcome.converged() && outcome.outcome.iterations < 30, "{:?}", outcome);
     assert!(x.iter().all(|x| (x - 1.0).abs() < 1e-12), "{x:?}");
     // As many residuals as parameters say nothing of their variance.
-    refused(outcome.covariance(), ErrorKind::Singular, &["more residuals than parameters", "2 and 2"]);
+    refused(
+        outcome.covariance(),
+        ErrorKind::Singular,
+        &["more residuals than parameters", "2 and 2"],
+    );
     assert_eq!(outcome.rank(), 2);
 
     let (outcome, x) = fit(LevenbergMarquardt::new(), &[3.0, -1.0, 0.0, 1.0], powell_singular)?;
@@ -143,6 +147,7 @@ fn residuals_that_vanish_at_the_minimum() -> Result<()> {
     // Where it starts already.
     let (outcome, _) = fit(LevenbergMarquardt::new(), &[1.0f64, 1.0], rosenbrock)?;
     assert_eq!((outcome.outcome.reason, outcome.outcome.iterations), (Reason::Converged, 0));
+    Ok(())
 }
 
 fn random(shape: [usize; 2], seed: u64) -> Result<Tensor<f64>> {
@@ -214,11 +219,15 @@ fn singular_jacobians_are_named_and_fitted() -> Result<()> {
         assert!(fit.outcome.converged(), "{}", fit.outcome);
         assert_eq!(fit.rank(), 2);
         let name = ["levenberg_marquardt", "gauss_newton"][by];
-        refused(fit.standard_errors(), ErrorKind::Singular, &[name, "of rank 3, got 2", "parameter"]);
+        refused(
+            fit.standard_errors(),
+            ErrorKind::Singular,
+            &[name, "of rank 3, got 2", "parameter"],
+        );
         assert!(fit.residual_variance()? > 0.0);
     }
     // A parameter that the residuals do not feel where it starts: the slope of x² at 0.
-    let (fit, x) = fit(LevenbergMarquardt::new(), &[0.0, 3.0], |x| {
+    let (fit, x) = fit(LevenbergMarquardt::new(), &[0.0f64, 3.0], |x| {
         let (a, b) = (element(x, 0), element(x, 1));
         x.tape().concat(&[a.square() + 1.0, b - 1.0, b * 2.0 - 2.0], 0)
     })?;
@@ -236,12 +245,11 @@ fn robust_losses_resist_outliers() -> Result<()> {
         .map(|i| slope * xs[i] + intercept + noise(i) + if i % 8 == 3 { 10.0 } else { 0.0 })
         .collect();
     let error = |loss: RobustLoss| -> Result<(f64, Fit)> {
-        let residuals = |w: Expr<'_>| {
+        let method = LevenbergMarquardt::new().with_loss(loss);
+        let (fit, w) = fit(method, &[0.0f64, 0.0], |w| {
             let x = w.tape().constant(Tensor::vector(xs.clone()));
             element(w, 0) * x + element(w, 1) - Tensor::vector(ys.clone())
-        };
-        let method = LevenbergMarquardt::new().with_loss(loss);
-        let (fit, w) = fit(method, &[0.0, 0.0], residuals)?;
+        })?;
         assert!(fit.outcome.converged(), "{loss:?}: {}", fit.outcome);
         // The gradient of the loss that is claimed, by its own formula.
         let minimum = |w: &[f64]| -> f64 {
@@ -282,7 +290,8 @@ fn bounds_hold_and_what_they_hold_has_no_variance() -> Result<()> {
     let residuals = a * (-b * x).exp() + c - y.clone();
     let new = LevenbergMarquardt::new;
     let free = new().least_squares(residuals)?;
-    let inside = new().least_squares(residuals)?.with_bounds(a, 0.0, 10.0)?.with_bounds(b, 0.1, 1.0)?;
+    let inside =
+        new().least_squares(residuals)?.with_bounds(a, 0.0, 10.0)?.with_bounds(b, 0.1, 1.0)?;
     let held = new().least_squares(residuals)?.with_bounds(b, 0.6, f64::INFINITY)?;
     let mut session = Session::new(&tape)?;
     for fit in [&free, &inside] {
@@ -300,7 +309,10 @@ fn bounds_hold_and_what_they_hold_has_no_variance() -> Result<()> {
     let without = new().least_squares_over(residuals, &[a, c])?.run(&mut session, &[])?;
     assert_eq!((without.outcome.iterations, rank), (0, 2));
     let alone = without.standard_errors()?;
-    assert!(errors[1] == 0.0 && digits([&errors[0], &errors[2]], &alone) > 9.0, "{errors:?} {alone:?}");
+    assert!(
+        errors[1] == 0.0 && digits([&errors[0], &errors[2]], &alone) > 9.0,
+        "{errors:?} {alone:?}"
+    );
 
     // A corner, and a box without inside; nothing is evaluated outside.
     let bounds = Bounds::new(vec![2.0, 0.25], vec![5.0, 0.25])?;
@@ -337,7 +349,7 @@ fn hostile_residuals_have_a_named_end() -> Result<()> {
         assert!(fit.covariance().is_err());
     }
     // Not finite beside the path: log of what a full step makes negative.
-    let (out, x) = fit(new(), &[40.0], |x| x.log() - 1.0)?;
+    let (out, x) = fit(new(), &[40.0f64], |x| x.log() - 1.0)?;
     assert!(out.outcome.converged() && (x[0] - std::f64::consts::E).abs() < 1e-12, "{x:?}");
     // Finite where it starts and nowhere else.
     let mut f = (
@@ -373,18 +385,20 @@ fn hostile_residuals_have_a_named_end() -> Result<()> {
         new().fit(&mut f, &mut x, go_on)?.outcome.reason,
         GaussNewton::new().fit(&mut f, &mut x, go_on)?.outcome.reason,
     ] {
-        assert_eq!((reason, x), (Reason::NoProgress, [1.0]));
+        assert_eq!(reason, Reason::NoProgress);
+        assert!((x[0] - 1.0).abs() < 1e-10, "{x:?}");
     }
     // No residuals, and none that depends on anything: nothing is left to do.
     let mut none = (0, |_: &[f64], _: &mut [f64]| Ok(()), |_: &[f64], _: &mut [f64]| Ok(()));
     let out = new().fit(&mut none, &mut [1.0, 2.0], go_on)?;
     assert_eq!((out.outcome.reason, out.outcome.loss), (Reason::Converged, 0.0));
-    let (out, x) = fit(new(), &[1.0, 2.0], |x| x * 0.0 + 5.0)?;
+    let (out, x) = fit(new(), &[1.0f64, 2.0], |x| x * 0.0 + 5.0)?;
     assert_eq!((out.outcome.reason, out.rank()), (Reason::Converged, 0));
     assert_eq!(x, [1.0, 2.0]);
     // Sizes near the ends of the range.
     for scale in [1e-150, 1e140] {
-        let (out, x) = fit(new(), &[3.0, -1.0], |x| (x - Tensor::vector(vec![1.0, 2.0])) * scale)?;
+        let (out, x) =
+            fit(new(), &[3.0f64, -1.0], |x| (x - Tensor::vector(vec![1.0, 2.0])) * scale)?;
         assert!(digits(&x, &[1.0, 2.0]) > 10.0, "{scale}: {} {x:?}", out.outcome);
     }
     Ok(())
@@ -394,11 +408,13 @@ fn hostile_residuals_have_a_named_end() -> Result<()> {
 fn limits_are_kept_an_observer_can_stop_and_errors_leave_the_best_point() -> Result<()> {
     let start = [-1.2, 1.0];
     for limit in [0, 1, 3] {
-        let (out, _) = fit(LevenbergMarquardt::new().with_max_iterations(limit), &start, rosenbrock)?;
+        let (out, _) =
+            fit(LevenbergMarquardt::new().with_max_iterations(limit), &start, rosenbrock)?;
         assert_eq!((out.outcome.reason, out.outcome.iterations), (Reason::MaxIterations, limit));
     }
     for limit in [1, 2, 5] {
-        let (out, _) = fit(LevenbergMarquardt::new().with_max_evaluations(limit), &start, rosenbrock)?;
+        let (out, _) =
+            fit(LevenbergMarquardt::new().with_max_evaluations(limit), &start, rosenbrock)?;
         assert_eq!((out.outcome.reason, out.outcome.evaluations), (Reason::MaxEvaluations, limit));
     }
     let tape = Tape::<f64>::new();
@@ -434,7 +450,8 @@ fn limits_are_kept_an_observer_can_stop_and_errors_leave_the_best_point() -> Res
         },
     );
     let mut best = start;
-    let failed = LevenbergMarquardt::new().fit(&mut f, &mut best, &mut |_| ControlFlow::Continue(()));
+    let failed =
+        LevenbergMarquardt::new().fit(&mut f, &mut best, &mut |_| ControlFlow::Continue(()));
     refused(failed, ErrorKind::Io, &["gone"]);
     assert!(best != start && f.n_residuals() == 2);
     Ok(())
@@ -463,7 +480,11 @@ fn misuse_is_refused_by_name() -> Result<()> {
     let unused = tape.variable("unused", 0.0);
     refused(lm().least_squares_over(residuals, &[unused]), gradient, &["does not depend on"]);
     let many = tape.variable("many", Tensor::zeros([40])?);
-    refused(lm().least_squares_over(many * 2.0, &[unused, many]), gradient, &["do not depend on unused"]);
+    refused(
+        lm().least_squares_over(many * 2.0, &[unused, many]),
+        gradient,
+        &["do not depend on unused"],
+    );
     let handle = lm().least_squares(residuals)?;
     refused(handle.clone().with_bounds(unused, 0.0, 1.0), argument, &["variables that are moved"]);
     refused(handle.clone().with_bounds(x, 1.0, 0.0), argument, &["lower ≤ upper"]);

@@ -58,10 +58,8 @@ impl Bounds {
         upper: &Tensor<f64>,
     ) -> Result<Bounds> {
         let n = variables.len();
-        let Bounds { lower: mut all_lower, upper: mut all_upper } = bounds.unwrap_or(Bounds {
-            lower: vec![f64::NEG_INFINITY; n],
-            upper: vec![f64::INFINITY; n],
-        });
+        let Bounds { lower: mut all_lower, upper: mut all_upper } = bounds
+            .unwrap_or(Bounds { lower: vec![f64::NEG_INFINITY; n], upper: vec![f64::INFINITY; n] });
         let (shape, range) = variables.find(variable)?;
         for (all, new) in [(&mut all_lower, lower), (&mut all_upper, upper)] {
             let all = &mut all[range.clone()];

@@ -67,7 +67,8 @@ impl Layout {
         placeholders: &'a [Placeholder],
         v: &'a [T],
     ) -> impl Iterator<Item = Feed<'a, T>> {
-        let part = |(shape, range): &(Shape, Range<usize>)| TensorView::of(*shape, &v[range.clone()]);
+        let part =
+            |(shape, range): &(Shape, Range<usize>)| TensorView::of(*shape, &v[range.clone()]);
         placeholders.iter().zip(self.places.iter().map(part)).map(|(p, part)| p.feed(part))
     }
 }

@@ -177,7 +177,7 @@ impl<T: Scalar> Stepper<T> for InBox<'_, T> {
             let first = match (known, now.iteration) {
                 (true, _) => 1.0,
                 (false, 0) => (now.loss.abs() / -slope).clamp(T::EPSILON, 1.0),
-                (false, _) => (now.step / max_norm(v.d)).min(1.0),
+                (false, _) => now.step,
             };
             let longest = self.longest(v);
             let start = Point { step: 0.0, loss: now.loss, slope };
@@ -230,6 +230,19 @@ impl<T: Scalar> InBox<'_, T> {
             }
         };
         (0..v.w.len()).map(to_bound).fold(f64::INFINITY, f64::min).max(1.0)
+    }
+}
+
+/// From w the projected way of length 1 along −g, in `v.d`.
+fn downhill<T: Scalar>(bounds: &Bounds, v: &mut Vectors<'_, T>) {
+    let sizes = (0..v.w.len()).filter(|&i| !bounds.holds(i, v.w[i], v.g[i]));
+    // So that squares neither overflow nor vanish.
+    let size = sizes.map(|i| v.g[i].abs().to_f64()).fold(0.0, f64::max);
+    let unit = T::lit(if size > 0.0 { size } else { 1.0 });
+    for i in 0..v.w.len() {
+        let (lower, upper) = bounds.of::<T>(i);
+        // Not the difference of two points, in which a large w leaves nothing of a small step.
+        v.d[i] = (-v.g[i] / unit).max(lower - v.w[i]).min(upper - v.w[i]);
     }
 }
 
@@ -327,7 +340,7 @@ impl<T: Scalar> Model<T> {
     }
 
     fn forget(&mut self) {
-        (self.n_pairs, self.theta) = (0, 1.0);
+        self.n_pairs = 0;
     }
 
     /// The way to the model's minimum in the box, in `v.d`.
@@ -337,6 +350,10 @@ impl<T: Scalar> Model<T> {
         v: &mut Vectors<'_, T>,
         vectors: &mut Arena<T>,
     ) -> Result<(), Useless> {
+        if self.n_pairs == 0 {
+            downhill(bounds, v);
+            return Ok(());
+        }
         self.factor();
         let [cauchy, free] = pieces(vectors.as_mut_slice(), self.n);
         let (end, c) = self.cauchy_point(bounds, v.w, v.g, cauchy)?;
@@ -441,7 +458,8 @@ impl<T: Scalar> Model<T> {
             free[i] = T::zero();
             if is_free(i) {
                 self.row(i, &mut row);
-                let r = v.g[i].to_f64() + self.theta * (cauchy[i] - v.w[i]).to_f64() - dot(&row, &c);
+                let r =
+                    v.g[i].to_f64() + self.theta * (cauchy[i] - v.w[i]).to_f64() - dot(&row, &c);
                 free[i] = T::lit(r);
                 add_scaled(&mut u, r, &row);
                 for (column, &w) in products.chunks_exact_mut(size.max(1)).zip(&row) {

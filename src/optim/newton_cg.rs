@@ -95,8 +95,7 @@ impl Method for NewtonCg {
         observe: Observer<'_>,
     ) -> Result<Outcome> {
         self.check::<T>().map_err(|e| e.within(self.name()))?;
-        let memory =
-            Arena::new(x.len().saturating_mul(4)).map_err(|e| e.within(self.name()))?;
+        let memory = Arena::new(x.len().saturating_mul(4)).map_err(|e| e.within(self.name()))?;
         let newton = Newton { memory, first_norm: 0.0, useless: false };
         let max_evaluations = self.limits.max_evaluations;
         let mut lines = Lines { directions: newton, wolfe: self.wolfe, max_evaluations };
@@ -134,8 +133,7 @@ impl<T: Scalar> Directions<T> for Newton<T> {
             f.product(w, d, hd)
         };
         let most = n.saturating_mul(2);
-        let ended =
-            truncated_cg(&mut product, v.g, f64::INFINITY, tolerance, most, &mut work)?;
+        let ended = truncated_cg(&mut product, v.g, f64::INFINITY, tolerance, most, &mut work)?;
         v.d.copy_from_slice(work.p);
         // p is 0, which does not descend, where the first product was of no use.
         Ok((ended != Ended::NotFinite).then_some(1.0))

@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::kernel::update::all_finite;
-use crate::kernel::vector::{add_scaled, dot, scale, scaled};
+use crate::kernel::vector::{add_scaled, dot, max_norm, scale, scaled};
 use crate::scalar::Scalar;
 
 /// The product of the model's Hessian with the first vector, into the second.
@@ -42,14 +42,23 @@ pub(super) fn truncated_cg<T: Scalar>(
     max_products: usize,
     work: &mut Work<'_, T>,
 ) -> Result<Ended> {
-    let ended = iterate(product, g, radius, tolerance, max_products, work)?;
-    // Squares of very large numbers overflow.
+    // In units in which squares neither overflow nor vanish: ‖g‖∞ and the radius are 1.
+    let (slope, length) = (max_norm(g), if radius.is_finite() { radius } else { 1.0 });
+    scaled(work.residual, 1.0 / slope, g);
+    let mut in_units = |d: &[T], hd: &mut [T]| {
+        product(d, hd)?;
+        scale(hd, length / slope);
+        Ok(())
+    };
+    let ended = iterate(&mut in_units, radius / length, tolerance, max_products, work)?;
+    scale(work.p, length);
+    scale(work.residual, slope);
     Ok(if all_finite(work.p) { ended } else { Ended::NotFinite })
 }
 
+/// As [`truncated_cg`], with g in the residual's place.
 fn iterate<T: Scalar>(
     product: Product<'_, T>,
-    g: &[T],
     radius: f64,
     tolerance: f64,
     max_products: usize,
@@ -57,8 +66,7 @@ fn iterate<T: Scalar>(
 ) -> Result<Ended> {
     let Work { p, residual: r, d, hd } = work;
     p.fill(T::zero());
-    r.copy_from_slice(g);
-    scaled(d, -1.0, g);
+    scaled(d, -1.0, r);
     let mut rr = dot(r, r);
     let enough = tolerance * tolerance * rr;
     for _ in 0..max_products {
@@ -70,7 +78,7 @@ fn iterate<T: Scalar>(
             return Ok(Ended::NotFinite);
         }
         let (curvature, dd) = (dot(d, hd), dot(d, d));
-        let convex = curvature > T::EPSILON * dd.sqrt() * dot(hd, hd).sqrt();
+        let convex = curvature > T::EPSILON * max_norm(d) * max_norm(hd);
         if !convex && radius == f64::INFINITY {
             return Ok(Ended::NegativeCurvature);
         }
@@ -156,6 +164,8 @@ mod tests {
         let (ended, p, ..) = run(&[-1.0, 1.0], &[1.0, 0.0], f64::INFINITY);
         assert_eq!((ended, p), (Ended::NegativeCurvature, vec![0.0, 0.0]));
         assert_eq!(run(&[f64::NAN, 1.0], &[1.0, 1.0], 1.0).0, Ended::NotFinite);
-        assert_eq!(run(&[1.0], &[0.0], 1.0).0, Ended::Inside);
+        let (ended, p, model, _) = run(&[1e290, 3e290], &[1e285, -2e285], 1e-3);
+        assert_eq!(ended, Ended::Inside);
+        assert!((p[0] * 1e5 + 1.0).abs() < 1e-12 && model < 0.0 && model.is_finite());
     }
 }

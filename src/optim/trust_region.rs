@@ -1,9 +1,7 @@
 //! A trust-region Newton method: quadratic models by products with the Hessian, made small inside a
 //! ball by truncated conjugate gradients (Steihaug 1983, Toint 1981).
 
-use super::descent::{
-    Limits, Stepper, Vectors, descend, descends, pieces, rounding, try_it,
-};
+use super::descent::{Limits, Stepper, Vectors, descend, descends, pieces, rounding, try_it};
 use super::full_batch::{Method, Objective, Observer};
 use super::outcome::{Outcome, Progress, Reason};
 use super::positive;
@@ -105,8 +103,7 @@ impl Method for TrustRegion {
         observe: Observer<'_>,
     ) -> Result<Outcome> {
         self.check::<T>().map_err(|e| e.within(self.name()))?;
-        let memory =
-            Arena::new(x.len().saturating_mul(4)).map_err(|e| e.within(self.name()))?;
+        let memory = Arena::new(x.len().saturating_mul(4)).map_err(|e| e.within(self.name()))?;
         let max_evaluations = self.limits.max_evaluations;
         let mut ball = Ball { memory, radius: self.radius, first_norm: 0.0, max_evaluations };
         descend(&self.limits, &mut ball, f, x, observe)
@@ -143,8 +140,7 @@ impl<T: Scalar> Stepper<T> for Ball<T> {
                 f.product(w, d, hd)
             };
             let most = n.saturating_mul(2);
-            let ended =
-                truncated_cg(&mut product, v.g, self.radius, tolerance, most, &mut work)?;
+            let ended = truncated_cg(&mut product, v.g, self.radius, tolerance, most, &mut work)?;
             v.d.copy_from_slice(work.p);
             if ended == Ended::NotFinite {
                 return Ok(ControlFlow::Break(Reason::NotFinite));

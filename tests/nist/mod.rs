@@ -7,6 +7,7 @@ use std::f64::consts::PI;
 use std::fs;
 use std::path::Path;
 
+#[allow(dead_code)] // not every test reads all of it
 pub struct Problem {
     pub name: &'static str,
     /// One or two predictors.
@@ -66,7 +67,8 @@ fn chwirut<'t>(x: &[Expr<'t>], b: &[Expr<'t>]) -> Expr<'t> {
 
 fn enso<'t>(x: &[Expr<'t>], b: &[Expr<'t>]) -> Expr<'t> {
     let turns = x[0] * (2.0 * PI);
-    let wave = |cos: Expr<'t>, sin: Expr<'t>, angle: Expr<'t>| cos * angle.cos() + sin * angle.sin();
+    let wave =
+        |cos: Expr<'t>, sin: Expr<'t>, angle: Expr<'t>| cos * angle.cos() + sin * angle.sin();
     let (year, own) = (wave(b[1], b[2], turns / 12.0), wave(b[4], b[5], turns / b[3]));
     b[0] + year + own + wave(b[7], b[8], turns / b[6])
 }

@@ -279,8 +279,7 @@ impl<T: Scalar, M: Fitter> Residuals for OnSession<'_, T, M> {
                     self.w.fill(T::zero());
                     self.w[j] = T::one();
                     let feeds = self.feeds.iter().copied();
-                    let feeds: Vec<_> =
-                        feeds.chain(self.fit.variables.feeds(v, &self.w)).collect();
+                    let feeds: Vec<_> = feeds.chain(self.fit.variables.feeds(v, &self.w)).collect();
                     self.session.run_into(*jv, &feeds, &mut self.r)?;
                     copy(self.r.as_slice(), jacobian[j * m..][..m].iter_mut());
                 }
