@@ -31,9 +31,10 @@ impl Bounds {
             let (n_lower, n_upper) = (lower.len(), upper.len());
             bail!(Argument, "bounds: expected as many lower as upper, got {n_lower} and {n_upper}");
         }
-        // Written so that NaN is refused, too.
-        if let Some(i) = (0..lower.len()).find(|&i| !(lower[i] <= upper[i])) {
-            bail!(Argument, "bounds: expected lower ≤ upper, got {} and {}", lower[i], upper[i]);
+        let wrong =
+            |(lower, upper): &(&f64, &f64)| lower > upper || lower.is_nan() || upper.is_nan();
+        if let Some((lower, upper)) = lower.iter().zip(&upper).find(wrong) {
+            bail!(Argument, "bounds: expected lower ≤ upper, got {lower} and {upper}");
         }
         Ok(Bounds { lower, upper })
     }

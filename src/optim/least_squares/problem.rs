@@ -234,9 +234,9 @@ impl<'a> Problem<'a> {
         }
         let mut b: Vec<f64> = self.r.iter().map(|r| -r).collect();
         if self.options.loss != RobustLoss::Squares {
-            for i in 0..m {
-                let (of_r, of_row) = self.options.loss.weights(self.r[i]);
-                b[i] *= of_r;
+            for (i, (b, &r)) in b.iter_mut().zip(&self.r).enumerate() {
+                let (of_r, of_row) = self.options.loss.weights(r);
+                *b *= of_r;
                 self.jacobian[i..].iter_mut().step_by(m).for_each(|j| *j *= of_row);
             }
         }
