@@ -39,7 +39,7 @@ use crate::scalar::Scalar;
 /// than losses are, and gradient norms of 10⁻¹⁰ can be reached. Steps to points that are not
 /// finite are made shorter.
 ///
-/// It ends with a [`Reason`]: never without, never in a loop without end.
+/// It ends with a [`Reason`](super::Reason): never without, never in a loop without end.
 ///
 /// State: 2m + 5 numbers a variable for the time of a run, and 3 of the handle's. Most iterations
 /// need one evaluation and 4m + 10 passes over vectors; none allocates. Vectors are of the tape's
