@@ -91,52 +91,71 @@ fn certified_digits(
     scaled: bool,
 ) -> Result<(f64, Outcome)> {
     let tape = Tape::new();
-    let (x, y) = (tape.placeholder("x", [ANY]), tape.placeholder("y", [ANY]));
+    let y = tape.placeholder("y", [ANY]);
+    let x: Vec<_> = problem.x.iter().map(|_| tape.placeholder("x", [ANY])).collect();
     let b: Vec<_> = (1..).zip(start).map(|(i, &b)| tape.variable(&format!("b{i}"), b)).collect();
-    let loss = (problem.model)(x, &b).squared_error(y).sum();
+    let loss = (problem.model)(&x, &b).squared_error(y).sum();
     let mut fit = Lbfgs::new().with_gradient_tolerance(0.0).minimize(loss)?;
     if scaled {
         fit = fit.with_start_scales();
     }
     let mut session = Session::new(&tape)?;
-    let (xs, ys) = (Tensor::vector(problem.x.clone()), Tensor::vector(problem.y.to_vec()));
-    let feeds = [x.feed(&xs), y.feed(&ys)];
+    let data: Vec<_> = problem.x.iter().map(|x| Tensor::vector(x.clone())).collect();
+    let ys = Tensor::vector(problem.y.clone());
+    let feeds: Vec<_> = x.iter().zip(&data).map(|(x, data)| x.feed(data)).collect();
+    let feeds = [feeds, vec![y.feed(&ys)]].concat();
     let outcome = fit.run(&mut session, &feeds)?;
-    let errors = session.parameters().iter().zip(problem.certified);
-    let worst = errors.map(|(got, want)| ((got - want) / want).abs()).fold(1e-16, f64::max);
+    // The terms of a sum may come in another order.
+    let sorted = |x: &[f64]| {
+        let mut x = x.to_vec();
+        x.sort_by(f64::total_cmp);
+        x
+    };
+    let (got, want) = (sorted(session.parameters()), sorted(&problem.certified));
+    let errors = got.iter().zip(&want).map(|(got, want)| ((got - want) / want).abs());
+    let worst = errors.fold(1e-16, f64::max);
 
-    for (b, value) in b.iter().zip(problem.certified) {
+    for (b, value) in b.iter().zip(&problem.certified) {
         session.assign(*b, value)?;
     }
     let at_certified = session.run(loss, &feeds)?.item()?;
     let want = problem.residual_sum_of_squares;
-    assert!((at_certified / want - 1.0).abs() < 1e-10, "{}: the data are NIST's", problem.name);
+    // The residuals of Lanczos1 are smaller than the rounding of its certified parameters.
+    let tolerance = if problem.name == "Lanczos1" { f64::INFINITY } else { 1e-10 };
+    let text = "the data are NIST's";
+    assert!((at_certified / want - 1.0).abs() < tolerance, "{}: {text}", problem.name);
     Ok((-worst.log10(), outcome))
 }
 
-/// From both starting points at least six digits, in units of the start; without those, all but
-/// from the far ones of MGH10, in whose valley it crawls, and Rat43, from where it falls into
-/// another minimum.
+/// At least six digits of all 27, from both starting points: in units of the start but for one,
+/// from where it falls into another minimum; without those but for the far starts of eight, and
+/// Bennett5, in whose valley it crawls.
 #[test]
 fn nists_certified_values_are_reached() -> Result<()> {
     let missed = |scaled: bool| -> Result<BTreeSet<String>> {
         let mut missed = BTreeSet::new();
         for problem in nist::problems() {
-            for (start, far_or_near) in problem.starts.into_iter().zip(["far", "near"]) {
+            for (start, far_or_near) in problem.starts.iter().zip(["far", "near"]) {
                 let (digits, outcome) = certified_digits(&problem, start, scaled)?;
                 if digits < 6.0 {
                     missed.insert(format!("{} {far_or_near}", problem.name));
                 } else {
                     let relative = outcome.loss / problem.residual_sum_of_squares - 1.0;
-                    assert!(relative.abs() < 1e-9, "{}: {outcome}", problem.name);
+                    let tolerance = if problem.name == "Lanczos1" { 1e-2 } else { 1e-9 };
+                    assert!(relative.abs() < tolerance, "{}: {outcome}", problem.name);
                 }
             }
         }
         Ok(missed)
     };
     let set = |names: &[&str]| names.iter().map(|s| s.to_string()).collect::<BTreeSet<_>>();
-    assert_eq!(missed(true)?, set(&[]));
-    assert_eq!(missed(false)?, set(&["MGH10 far", "Rat43 far"]));
+    let (scaled, plain) = (missed(true)?, missed(false)?);
+    assert!(scaled.is_subset(&set(&["Lanczos3 far"])), "{scaled:?}");
+    let far = ["Bennett5", "Hahn1", "Lanczos1", "Lanczos2", "Lanczos3", "MGH10", "Nelson", "Rat43"];
+    let mut expected = set(&far.map(|name| [name, " far"].concat()).each_ref().map(|s| &s[..]));
+    expected.insert("Bennett5 near".into());
+    assert!(plain.is_subset(&expected), "{plain:?}");
+    assert!(plain.contains("MGH10 far"), "units matter");
     Ok(())
 }
 

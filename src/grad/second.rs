@@ -223,7 +223,7 @@ impl<T: Scalar> Tape<T> {
     }
 
     /// 1 at this element of zeros, counted in memory order.
-    fn one_hot_at(&self, shape: Shape, element: usize) -> Expr<'_, T> {
+    pub(crate) fn one_hot_at(&self, shape: Shape, element: usize) -> Expr<'_, T> {
         let (mut rest, mut one) = (element, Shape::SCALAR);
         let mut widths = Vec::with_capacity(shape.rank());
         for &extent in shape.extents() {

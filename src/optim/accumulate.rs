@@ -68,7 +68,7 @@ impl Accumulate {
         train: impl FnOnce(&[(Expr<'t, T>, Expr<'t, T>)]) -> Result<Expr<'t, T>>,
         is_mean: bool,
     ) -> Result<Self> {
-        let (tape, variables) = (loss.tape(), trainable(loss)?);
+        let (tape, variables) = (loss.tape(), trainable("minimize: expected a loss", loss)?);
         let gradients = tape.gradient_or(loss, &variables, super::NAME_THEM)?;
         let count = tape.variable("micro-batches", T::zero());
         let mut adds = vec![(count, tape.literal(1.0))];

@@ -1,20 +1,62 @@
-//! Methods that see the whole batch at each step: their handle, and how it drives a session. The
-//! only file of optim/ that knows sessions.
+//! Methods that see the whole batch at each step: their handle, and how it drives a session.
 
+use super::layout::Layout;
 use super::outcome::{Outcome, Progress};
 use super::{in_order, trainable};
 use crate::error::{Result, bail};
 use crate::kernel::vector::multiply;
 use crate::run::Session;
 use crate::scalar::Scalar;
-use crate::tape::{AsNode, Expr, Feed, Fetch, Var};
-use crate::tensor::{Tensor, TensorView};
+use crate::tape::{AsNode, Expr, Feed, Fetch, Placeholder, Var};
+use crate::tensor::Tensor;
 use std::fmt;
 use std::ops::ControlFlow;
 
-/// The loss and, into the second slice, its gradient at the point in the first. An error ends the
-/// method; a value that is not finite does not.
-pub type Objective<'a, T> = &'a mut dyn FnMut(&[T], &mut [T]) -> Result<f64>;
+/// A function of many variables with its derivatives, over flat slices. An error ends the method; a
+/// value that is not finite does not.
+///
+/// A closure of the point and the gradient's memory is one, and so is a pair of closures, of which
+/// the second gives products with the Hessian.
+pub trait Function<T: Scalar> {
+    /// The value at `x` and, into the second slice, the gradient.
+    ///
+    /// # Errors
+    /// Whatever ends the method.
+    fn gradient(&mut self, x: &[T], gradient: &mut [T]) -> Result<f64>;
+
+    /// The product of the Hessian at `x` with `v`, into the third slice.
+    ///
+    /// # Errors
+    /// Whatever ends the method; a function that has none.
+    fn product(&mut self, x: &[T], v: &[T], product: &mut [T]) -> Result<()> {
+        let _ = (x, v, product);
+        bail!(Gradient, "expected a function with Hessian-vector products, got a gradient only")
+    }
+}
+
+impl<T: Scalar, F: FnMut(&[T], &mut [T]) -> Result<f64>> Function<T> for F {
+    fn gradient(&mut self, x: &[T], gradient: &mut [T]) -> Result<f64> {
+        self(x, gradient)
+    }
+}
+
+impl<T, F, H> Function<T> for (F, H)
+where
+    T: Scalar,
+    F: FnMut(&[T], &mut [T]) -> Result<f64>,
+    H: FnMut(&[T], &[T], &mut [T]) -> Result<()>,
+{
+    fn gradient(&mut self, x: &[T], gradient: &mut [T]) -> Result<f64> {
+        (self.0)(x, gradient)
+    }
+
+    fn product(&mut self, x: &[T], v: &[T], product: &mut [T]) -> Result<()> {
+        (self.1)(x, v, product)
+    }
+}
+
+/// What a [`Method`] minimizes.
+pub type Objective<'a, T> = &'a mut dyn Function<T>;
 
 /// Sees each iteration, the start as number 0, and may end the run.
 pub type Observer<'a> = &'a mut dyn FnMut(&Progress) -> ControlFlow<()>;
@@ -44,6 +86,16 @@ pub trait Method: fmt::Debug + Clone {
     /// They are not.
     fn check<T: Scalar>(&self) -> Result<()>;
 
+    /// Whether it asks for products with the Hessian.
+    fn needs_products(&self) -> bool {
+        false
+    }
+
+    /// The method for variables measured in these units: bounds change with them.
+    fn in_units(&self, _units: &[f64]) -> Self {
+        self.clone()
+    }
+
     /// Moves `x` from where it starts to the best point found, also when `f` fails.
     ///
     /// # Errors
@@ -63,18 +115,26 @@ pub trait Method: fmt::Debug + Clone {
 /// numbers at each run has no gradient that a line search could follow.
 #[derive(Clone, Debug)]
 pub struct FullBatch<M> {
-    method: M,
+    pub(super) method: M,
     loss: Fetch,
-    variables: Vec<Var>,
+    pub(super) variables: Layout,
     gradients: Vec<Fetch>,
+    products: Option<Products>,
     start_scales: bool,
+}
+
+/// Placeholders for a vector, one for each variable, and the Hessian's products with it.
+#[derive(Clone, Debug)]
+struct Products {
+    vectors: Vec<Placeholder>,
+    products: Vec<Fetch>,
 }
 
 impl<M: Method> FullBatch<M> {
     /// Over every variable that the loss depends on.
     #[track_caller]
     pub(super) fn record<T: Scalar>(method: M, loss: Expr<'_, T>) -> Result<Self> {
-        Self::of(method, loss, &trainable(loss)?, super::NAME_THEM)
+        Self::of(method, loss, &trainable("minimize: expected a loss", loss)?, super::NAME_THEM)
     }
 
     /// Over these.
@@ -87,6 +147,7 @@ impl<M: Method> FullBatch<M> {
         Self::of(method, loss, variables, super::LEAVE_IT_OUT)
     }
 
+    #[track_caller]
     fn of<T: Scalar, N: AsNode>(
         method: M,
         loss: Expr<'_, T>,
@@ -97,12 +158,27 @@ impl<M: Method> FullBatch<M> {
         if variables.is_empty() {
             bail!(Argument, "{}: expected variables, got none", method.name());
         }
-        let gradients = loss.tape().gradient_or(loss, variables, advice)?;
+        let tape = loss.tape();
+        let gradients = tape.gradient_or(loss, variables, advice)?;
         let pairs: Vec<_> = variables.iter().copied().zip(gradients).collect();
-        let pairs = in_order(loss.tape(), &pairs).map_err(|e| e.within(method.name()))?;
-        let (variables, gradients) =
-            pairs.chunks_exact(2).map(|p| (p[0].var(), Fetch::from(p[1]))).unzip();
-        Ok(FullBatch { method, loss: loss.into(), variables, gradients, start_scales: false })
+        let pairs = in_order(tape, &pairs).map_err(|e| e.within(method.name()))?;
+        let (variables, gradients): (Vec<_>, Vec<_>) =
+            pairs.chunks_exact(2).map(|p| (p[0], Fetch::from(p[1]))).unzip();
+        let products = match method.needs_products() {
+            true => {
+                let vector = |&w| (w, tape.placeholder("vector", Expr::shape(w)));
+                let vectors: Vec<_> = variables.iter().map(vector).collect();
+                let products = tape.hessian_vector_product(loss, &vectors)?;
+                Some(Products {
+                    vectors: vectors.into_iter().map(|(_, v)| v.into()).collect(),
+                    products: products.into_iter().map(Fetch::from).collect(),
+                })
+            }
+            false => None,
+        };
+        let variables = Layout::of(&variables);
+        let loss = loss.into();
+        Ok(FullBatch { method, loss, variables, gradients, products, start_scales: false })
     }
 
     /// With each element of a variable measured in units of where it starts: as if it had been
@@ -139,65 +215,88 @@ impl<M: Method> FullBatch<M> {
         feeds: &[Feed<'_, T>],
         mut observe: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Outcome> {
-        let mut x = self.gather(session).map_err(|e| e.within(self.method.name()))?;
+        let name = self.method.name();
+        let mut x = self.variables.gather(session).map_err(|e| e.within(name))?;
         let scales: Option<Vec<T>> = match self.start_scales {
             true => Some(x.iter_mut().map(split_off_scale).collect()),
             false => None,
         };
-        let mut w = x.clone();
-        let mut fetched: (Tensor<T>, Vec<Tensor<T>>) = Default::default();
-        let mut f = |x: &[T], gradient: &mut [T]| {
-            self.assign(session, x, &mut w, scales.as_deref())?;
-            session.run_into((self.loss, self.gradients.as_slice()), feeds, &mut fetched)?;
-            let mut rest = &mut *gradient;
-            for g in &fetched.1 {
-                let here;
-                (here, rest) = rest.split_at_mut(g.len());
-                here.copy_from_slice(g.as_slice());
+        let method = match &scales {
+            Some(scales) => {
+                &self.method.in_units(&scales.iter().map(|s| s.to_f64()).collect::<Vec<_>>())
             }
-            if let Some(scales) = &scales {
-                multiply(gradient, scales);
-            }
-            Ok(fetched.0.item()?.to_f64())
+            None => &self.method,
         };
-        let outcome = self.method.descend(&mut f, &mut x, &mut observe);
-        self.assign(session, &x, &mut w, scales.as_deref())?;
+        let mut f =
+            OnSession { fit: self, session, feeds, w: x.clone(), scales, fetched: <_>::default() };
+        let outcome = method.descend(&mut f, &mut x, &mut observe);
+        f.assign(&x)?;
         outcome
     }
 
     /// The variables it moves, in the order recorded.
     pub fn variables(&self) -> &[Var] {
-        &self.variables
+        self.variables.variables()
+    }
+}
+
+/// The loss as a function of flat slices, by runs of a session.
+struct OnSession<'a, T: Scalar, M> {
+    fit: &'a FullBatch<M>,
+    session: &'a mut Session<T>,
+    feeds: &'a [Feed<'a, T>],
+    w: Vec<T>,
+    scales: Option<Vec<T>>,
+    fetched: (Tensor<T>, Vec<Tensor<T>>),
+}
+
+impl<T: Scalar, M: Method> OnSession<'_, T, M> {
+    /// Gives the variables the values x, by way of `w` if there are scales to multiply by.
+    fn assign(&mut self, x: &[T]) -> Result<()> {
+        self.w.copy_from_slice(x);
+        if let Some(scales) = &self.scales {
+            multiply(&mut self.w, scales);
+        }
+        self.fit.variables.assign(self.session, &self.w)
     }
 
-    /// The variables' values, one after the other.
-    fn gather<T: Scalar>(&self, session: &Session<T>) -> Result<Vec<T>> {
-        let mut x = Vec::new();
-        for &variable in &self.variables {
-            x.extend_from_slice(session.view(variable)?.as_slice());
-        }
-        Ok(x)
-    }
-
-    /// Gives each variable its part of x, by way of `w` if there are scales to multiply by.
-    fn assign<T: Scalar>(
-        &self,
-        session: &mut Session<T>,
-        x: &[T],
-        w: &mut [T],
-        scales: Option<&[T]>,
-    ) -> Result<()> {
-        w.copy_from_slice(x);
-        if let Some(scales) = scales {
-            multiply(w, scales);
-        }
-        let mut rest = &*w;
-        for &variable in &self.variables {
-            let shape = session.view(variable)?.shape();
+    /// The fetched parts one after the other, in the units of x.
+    fn take(&self, parts: &[Tensor<T>], out: &mut [T]) {
+        let mut rest = &mut *out;
+        for part in parts {
             let here;
-            (here, rest) = rest.split_at(shape.len());
-            session.assign(variable, TensorView::of(shape, here))?;
+            (here, rest) = rest.split_at_mut(part.len());
+            here.copy_from_slice(part.as_slice());
         }
+        if let Some(scales) = &self.scales {
+            multiply(out, scales);
+        }
+    }
+}
+
+impl<T: Scalar, M: Method> Function<T> for OnSession<'_, T, M> {
+    fn gradient(&mut self, x: &[T], gradient: &mut [T]) -> Result<f64> {
+        self.assign(x)?;
+        let fetches = (self.fit.loss, self.fit.gradients.as_slice());
+        self.session.run_into(fetches, self.feeds, &mut self.fetched)?;
+        self.take(&self.fetched.1, gradient);
+        self.fetched.0.item().map(T::to_f64)
+    }
+
+    fn product(&mut self, x: &[T], v: &[T], product: &mut [T]) -> Result<()> {
+        let Some(Products { vectors, products }) = &self.fit.products else {
+            bail!(Gradient, "{}: expected products to be recorded", self.fit.method.name());
+        };
+        self.assign(x)?;
+        self.w.copy_from_slice(v);
+        if let Some(scales) = &self.scales {
+            multiply(&mut self.w, scales);
+        }
+        let feeds: Vec<_> = (self.feeds.iter().copied())
+            .chain(self.fit.variables.feeds(vectors, &self.w))
+            .collect();
+        self.session.run_into(products.as_slice(), &feeds, &mut self.fetched.1)?;
+        self.take(&self.fetched.1, product);
         Ok(())
     }
 }

@@ -65,7 +65,7 @@ impl<T: Scalar> Groups<T> {
     /// As [`optim::minimize`](crate::optim::minimize), and as [`Groups::apply`].
     #[track_caller]
     pub fn minimize<'t>(&self, loss: Expr<'t, T>) -> Result<Expr<'t, T>> {
-        self.descend(loss, &trainable(loss)?, NAME_THEM)
+        self.descend(loss, &trainable("minimize: expected a loss", loss)?, NAME_THEM)
     }
 
     /// A train op over these variables.

@@ -11,14 +11,21 @@ mod adamw;
 mod amsgrad;
 mod asgd;
 mod averaged;
+mod bounds;
 mod clip;
+mod conjugate_gradient;
+mod descent;
 mod full_batch;
 mod groups;
 mod ista;
 mod lamb;
+mod layout;
 mod lbfgs;
+mod lbfgsb;
+mod least_squares;
 mod lion;
 mod nadam;
+mod newton_cg;
 mod outcome;
 mod pace;
 mod plateau;
@@ -28,6 +35,8 @@ mod rprop;
 mod schedule;
 mod search;
 mod sgd;
+mod truncated;
+mod trust_region;
 
 pub use crate::tape::op::{Rule, Slices, Step, Whole};
 pub use accumulate::Accumulate;
@@ -39,14 +48,21 @@ pub use adamw::AdamW;
 pub use amsgrad::{AmsGrad, BiasCorrection};
 pub use asgd::Asgd;
 pub use averaged::Averaged;
+pub use bounds::Bounds;
 pub use clip::Clip;
-pub use full_batch::{FullBatch, Method, Objective, Observer};
+pub use conjugate_gradient::ConjugateGradient;
+pub use full_batch::{FullBatch, Function, Method, Objective, Observer};
 pub use groups::Groups;
 pub use ista::Ista;
 pub use lamb::Lamb;
 pub use lbfgs::Lbfgs;
+pub use lbfgsb::LbfgsB;
+pub use least_squares::{
+    Fit, Fitter, GaussNewton, LeastSquares, LevenbergMarquardt, Residuals, RobustLoss, Solver,
+};
 pub use lion::Lion;
 pub use nadam::NAdam;
+pub use newton_cg::NewtonCg;
 pub use outcome::{Outcome, Progress, Reason};
 pub use plateau::OnPlateau;
 pub use radam::RAdam;
@@ -54,6 +70,7 @@ pub use rmsprop::RmsProp;
 pub use rprop::Rprop;
 pub use schedule::{Custom, Schedule};
 pub use sgd::Sgd;
+pub use trust_region::TrustRegion;
 
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::scalar::Scalar;
@@ -79,7 +96,7 @@ pub fn minimize<'t, T: Scalar>(
     rule: impl Rule<T> + 'static,
     loss: Expr<'t, T>,
 ) -> Result<Expr<'t, T>> {
-    descend(rule, loss, &trainable(loss)?, NAME_THEM)
+    descend(rule, loss, &trainable("minimize: expected a loss", loss)?, NAME_THEM)
 }
 
 /// As [`minimize`], in these variables only.
@@ -157,18 +174,17 @@ const NAME_THEM: &str =
     "name the variables to train with minimize_over, or stop_gradient on that path";
 const LEAVE_IT_OUT: &str = "leave it out of minimize_over";
 
-/// The variables that flow into the loss, in the order they were recorded; at least one.
-fn trainable<T: Scalar>(loss: Expr<'_, T>) -> Result<Vec<Expr<'_, T>>> {
+/// The variables that flow into the loss, in the order they were recorded; at least one, or the
+/// message begins with what was expected.
+fn trainable<'t, T: Scalar>(expected: &str, loss: Expr<'t, T>) -> Result<Vec<Expr<'t, T>>> {
     let tape = loss.tape();
     tape.check()?;
     let graph = tape.snapshot();
     let id = tape.resolve(loss.node())?;
     let variables = flowing_into(&graph, id);
     if variables.is_empty() {
-        let text = format!(
-            "minimize: expected a loss that depends on a variable, got {}",
-            graph.describe(id)
-        );
+        let got = graph.describe(id);
+        let text = format!("{expected} that depends on a variable, got {got}");
         return Err(Error::new(ErrorKind::Gradient, text).at(graph.node(id).at));
     }
     Ok(variables.into_iter().map(|id| Expr::of(tape, id)).collect())

@@ -11,11 +11,14 @@ pub struct Outcome {
     pub reason: Reason,
     /// Steps taken.
     pub iterations: u64,
-    /// How often the loss and its gradient were computed.
+    /// How often the loss and its gradient were computed; of a fit, its residuals.
     pub evaluations: u64,
+    /// Products with the Hessian; of a fit, Jacobians.
+    pub products: u64,
     /// The loss at the variables' values.
     pub loss: f64,
-    /// ‖∇loss‖∞ there: the largest size of an element of the gradient.
+    /// ‖∇loss‖∞ there: the largest size of an element of the gradient, of the projected gradient
+    /// if there are bounds.
     pub gradient_norm: f64,
 }
 
@@ -28,8 +31,12 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { reason, iterations, evaluations, loss, gradient_norm } = self;
-        write!(f, "{reason} after {iterations} iterations, {evaluations} evaluations: ")?;
+        let Outcome { reason, iterations, evaluations, products, loss, gradient_norm } = self;
+        write!(f, "{reason} after {iterations} iterations, {evaluations} evaluations")?;
+        if *products > 0 {
+            write!(f, ", {products} products")?;
+        }
+        write!(f, ": ")?;
         write!(f, "loss {loss:.9e}, gradient norm {gradient_norm:.1e}")
     }
 }
@@ -38,7 +45,8 @@ impl fmt::Display for Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The gradient's norm is at most the tolerance.
+    /// The gradient's norm is at most the tolerance; of a fit, the residuals are orthogonal to the
+    /// Jacobian's columns as far as asked for, or vanish but for rounding.
     Converged,
     /// Rounding hides any progress there may still be: no step makes the loss or the gradient
     /// smaller. Often as good as converged; `gradient_norm` tells.
@@ -79,6 +87,8 @@ pub struct Progress {
     pub iteration: u64,
     /// Evaluations so far.
     pub evaluations: u64,
+    /// Products with the Hessian, or Jacobians, so far.
+    pub products: u64,
     /// The loss now.
     pub loss: f64,
     /// ‖∇loss‖∞ now.

@@ -83,23 +83,25 @@ impl Wolfe {
     }
 
     /// A step from `start`, whose slope is negative, that `at` has tried last. `first` > 0 is tried
-    /// first; losses that differ by no more than `rounding` are taken as equal.
+    /// first, none beyond `longest`, where only the first condition is asked for; losses that
+    /// differ by no more than `rounding` are taken as equal.
     pub(super) fn search(
         &self,
         start: Point,
         first: f64,
+        longest: f64,
         rounding: f64,
         at: &mut dyn FnMut(f64) -> Result<Trial>,
     ) -> Result<Found> {
         let (mut near, mut far): (Point, Option<Point>) = (start, None);
         let mut any_finite = false;
         let mut last_length = f64::INFINITY;
-        let mut step = first;
+        let mut step = first.min(longest);
         for _ in 0..MAX_TRIALS {
             let point = match at(step)? {
                 Trial::At(point) => point,
-                Trial::Still if far.is_none() => {
-                    step *= GROWTH.1;
+                Trial::Still if far.is_none() && step < longest => {
+                    step = (step * GROWTH.1).min(longest);
                     continue;
                 }
                 Trial::Still => break,
@@ -113,13 +115,16 @@ impl Wolfe {
             if decreases && point.slope.abs() <= self.c2 * start.slope.abs() {
                 return Ok(Found::Step(point));
             }
+            if decreases && point.slope < 0.0 && step >= longest {
+                return Ok(Found::Step(point));
+            }
             let before = near;
             match decreases && point.slope < 0.0 {
                 true => near = point,
                 false => far = Some(point),
             }
             step = match far {
-                None => further(&before, &near),
+                None => further(&before, &near).min(longest),
                 Some(far) => {
                     let length = far.step - near.step;
                     let slow = length > SHRINKAGE * last_length;
@@ -213,7 +218,7 @@ mod tests {
         };
         let (loss, slope) = phi(0.0);
         let start = Point { step: 0.0, loss, slope };
-        let found = wolfe.search(start, first, rounding, &mut at).unwrap();
+        let found = wolfe.search(start, first, f64::INFINITY, rounding, &mut at).unwrap();
         (found, tried)
     }
 

@@ -9,7 +9,7 @@ mod tests;
 
 pub(crate) use factor::{Pivot, SolveTriangle, cholesky, lu, lu_solve, solve_triangle};
 pub(crate) use jacobi::{SWEEPS, eigh, svd};
-pub(crate) use qr::qr;
+pub(crate) use qr::{qr, qr_pivoted};
 
 /// Copies matrix `at` of a batch of `n` out of it: the elements of a batch are interleaved.
 pub(crate) fn gather<T: Copy>(batch: &[T], at: usize, n: usize, matrix: &mut [T]) {
