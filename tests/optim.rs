@@ -2,7 +2,7 @@
 //! and against PyTorch (tests/reference/optim.py); what they refuse; what a run leaves untouched.
 
 use errors::refused;
-use gradtape::optim::{self, Adam, AdamW, Clip, Rule, Schedule, Sgd, Step};
+use gradtape::optim::{self, Adam, AdamW, Clip, Rule, Schedule, Sgd, Step, Whole};
 use gradtape::{ErrorKind, Expr, Fetch, Passes, Philox, Result, Scalar, Session, Tape, Tensor};
 use std::collections::BTreeMap;
 
@@ -591,11 +591,12 @@ impl Rule<f64> for Summed {
     fn slots(&self) -> usize {
         self.n_slots
     }
-    fn begin(&self, t: u64, gradients: &[f64]) -> Result<Step> {
-        match gradients.iter().sum::<f64>() {
-            sum if sum > 100.0 => Err(gradtape::Error::new(ErrorKind::Argument, "too much")),
-            _ => Ok(Step::new(t, 1.0)),
+    fn begin(&self, whole: &Whole<'_, f64>, steps: &mut [Step]) -> Result<()> {
+        if whole.gradients.iter().sum::<f64>() > 100.0 {
+            return Err(gradtape::Error::new(ErrorKind::Argument, "too much"));
         }
+        steps.fill(Step::new(whole.t, 1.0));
+        Ok(())
     }
     fn update(&self, step: &Step, w: &mut [f64], g: &[f64], state: &mut [&mut [f64]]) {
         for (i, (w, g)) in w.iter_mut().zip(g).enumerate() {
@@ -611,8 +612,8 @@ fn rules_from_outside() {
     let w = tape.variable("w", vector(&[0.0, 0.0]));
     let x = tape.placeholder("x", [2]);
     let train = optim::minimize(Summed { n_slots: 4 }, (w * x).sum()).unwrap();
-    let too_many = optim::minimize(Summed { n_slots: 5 }, (w * x).sum());
-    refused(too_many, ErrorKind::Argument, &["summed: expected at most 4 slots, got 5"]);
+    let too_many = optim::minimize(Summed { n_slots: 7 }, (w * x).sum());
+    refused(too_many, ErrorKind::Argument, &["summed: expected at most 6 slots, got 7"]);
     let mut session = Session::new(&tape).unwrap();
     let mut run = |feed: [f64; 2]| {
         let result = session.run(train, &[x.feed(&vector(&feed))]);

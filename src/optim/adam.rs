@@ -1,6 +1,6 @@
 //! Adam (Kingma and Ba 2015): steps of the size of the rate, whatever the size of the gradients.
 
-use super::{Clip, Pace, Rule, Schedule, Step, positive, trains, within_unit};
+use super::{Pace, Rule, Schedule, Step, Whole, positive, trains, within_unit};
 use crate::error::Result;
 use crate::kernel::update;
 use crate::scalar::Scalar;
@@ -14,7 +14,9 @@ use crate::scalar::Scalar;
 ///
 /// State: m and v, two numbers a parameter; a step moves seven numbers a parameter through memory.
 /// Kingma and Ba, *Adam: A Method for Stochastic Optimization* (2015), algorithm 1, whose defaults
-/// these are: β = (0.9, 0.999), ε = 10⁻⁸. For weight decay see [`AdamW`](super::AdamW).
+/// these are: β = (0.9, 0.999), ε = 10⁻⁸. Weight decay here is the gradient of a penalty, which the
+/// moments rescale, as in PyTorch's `Adam`; for a decay of the weights themselves see
+/// [`AdamW`](super::AdamW).
 ///
 /// ```
 /// use gradtape::{Session, Tape, optim::Adam};
@@ -29,8 +31,8 @@ use crate::scalar::Scalar;
 #[derive(Clone, Debug)]
 pub struct Adam {
     pub(super) pace: Pace,
-    beta1: f64,
-    beta2: f64,
+    pub(super) beta1: f64,
+    pub(super) beta2: f64,
     epsilon: f64,
 }
 
@@ -50,6 +52,12 @@ impl Adam {
         Adam { epsilon, ..self }
     }
 
+    /// With λw added to the (clipped) gradient: the gradient of λ/2 ‖w‖².
+    pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
+        self.pace.weight_decay = weight_decay;
+        self
+    }
+
     pub(super) fn check<T: Scalar>(&self) -> Result<()> {
         self.pace.check::<T>()?;
         within_unit("beta1", self.beta1)?;
@@ -57,34 +65,58 @@ impl Adam {
         positive::<T>("epsilon", self.epsilon)
     }
 
-    /// One step, on parameters multiplied by `keep` first.
+    /// 1 − βᵗ of either moment. By libm, because std's powers differ between platforms.
+    pub(super) fn corrections(&self, t: u64) -> [f64; 2] {
+        [self.beta1, self.beta2].map(|beta| 1.0 - libm::pow(beta, t as f64))
+    }
+
+    /// The kernel's numbers, with this rate before the moment and this root below v.
+    pub(super) fn moments<T: Scalar>(&self, step: &Step, rate: f64, root: f64) -> update::Adam<T> {
+        update::Adam {
+            common: self.pace.common(step, rate),
+            beta1: T::lit(self.beta1),
+            beta2: T::lit(self.beta2),
+            rest1: T::lit(1.0 - self.beta1),
+            rest2: T::lit(1.0 - self.beta2),
+            root: T::lit(root),
+            epsilon: T::lit(self.epsilon),
+        }
+    }
+
     pub(super) fn step<T: Scalar>(
         &self,
         step: &Step,
-        keep: f64,
         w: &mut [T],
         g: &[T],
         state: &mut [&mut [T]],
     ) {
         let [m, v] = state else { return };
-        let t = step.t as f64;
-        // libm's, because std's powers differ between platforms.
-        let corrected = |beta: f64| 1.0 - libm::pow(beta, t);
-        let adam = update::Adam {
-            common: super::common(step, step.rate / corrected(self.beta1)),
-            beta1: T::lit(self.beta1),
-            beta2: T::lit(self.beta2),
-            rest1: T::lit(1.0 - self.beta1),
-            rest2: T::lit(1.0 - self.beta2),
-            root: T::lit(corrected(self.beta2).sqrt()),
-            epsilon: T::lit(self.epsilon),
-            keep: T::lit(keep),
-        };
-        update::adam(adam, w, g, m, v);
+        let [c1, c2] = self.corrections(step.t);
+        update::adam(self.moments(step, step.rate / c1, c2.sqrt()), w, g, m, v);
     }
 }
 
 trains!(Adam, pace);
+
+/// The methods of optimizers that have an `adam` in them.
+macro_rules! has_moments {
+    ($name:ident) => {
+        impl $name {
+            /// As [`Adam::with_betas`](super::Adam::with_betas).
+            pub fn with_betas(mut self, beta1: f64, beta2: f64) -> Self {
+                self.adam = self.adam.with_betas(beta1, beta2);
+                self
+            }
+
+            /// With this ε > 0; see the formula for where it stands.
+            pub fn with_epsilon(mut self, epsilon: f64) -> Self {
+                self.adam = self.adam.with_epsilon(epsilon);
+                self
+            }
+        }
+    };
+}
+pub(super) use has_moments;
 
 impl<T: Scalar> Rule<T> for Adam {
     fn name(&self) -> &str {
@@ -99,11 +131,11 @@ impl<T: Scalar> Rule<T> for Adam {
         Adam::check::<T>(self)
     }
 
-    fn begin(&self, t: u64, gradients: &[T]) -> Result<Step> {
-        self.pace.begin(t, gradients)
+    fn begin(&self, whole: &Whole<'_, T>, steps: &mut [Step]) -> Result<()> {
+        self.pace.begin(whole, steps)
     }
 
     fn update(&self, step: &Step, w: &mut [T], g: &[T], state: &mut [&mut [T]]) {
-        self.step(step, 1.0, w, g, state);
+        self.step(step, w, g, state);
     }
 }

@@ -1,7 +1,8 @@
 //! AdamW (Loshchilov and Hutter 2019): Adam with weight decay that the gradient's size does not
 //! rescale.
 
-use super::{Adam, Clip, Rule, Schedule, Step, not_negative, trains};
+use super::adam::has_moments;
+use super::{Adam, Rule, Schedule, Step, Whole, trains};
 use crate::error::Result;
 use crate::scalar::Scalar;
 
@@ -28,31 +29,22 @@ use crate::scalar::Scalar;
 #[derive(Clone, Debug)]
 pub struct AdamW {
     adam: Adam,
-    weight_decay: f64,
 }
 
 impl AdamW {
     /// Adam's defaults and a weight decay of 0.01, at this rate.
     pub fn new(rate: impl Into<Schedule>) -> Self {
-        AdamW { adam: Adam::new(rate), weight_decay: 0.01 }
-    }
-
-    /// As [`Adam::with_betas`].
-    pub fn with_betas(self, beta1: f64, beta2: f64) -> Self {
-        AdamW { adam: self.adam.with_betas(beta1, beta2), ..self }
-    }
-
-    /// As [`Adam::with_epsilon`].
-    pub fn with_epsilon(self, epsilon: f64) -> Self {
-        AdamW { adam: self.adam.with_epsilon(epsilon), ..self }
+        AdamW { adam: Adam::new(rate) }.with_weight_decay(0.01)
     }
 
     /// With this λ ≥ 0.
-    pub fn with_weight_decay(self, weight_decay: f64) -> Self {
-        AdamW { weight_decay, ..self }
+    pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
+        self.adam.pace.decoupled = weight_decay;
+        self
     }
 }
 
+has_moments!(AdamW);
 trains!(AdamW, adam.pace);
 
 impl<T: Scalar> Rule<T> for AdamW {
@@ -65,15 +57,14 @@ impl<T: Scalar> Rule<T> for AdamW {
     }
 
     fn check(&self) -> Result<()> {
-        self.adam.check::<T>()?;
-        not_negative("weight decay", self.weight_decay)
+        self.adam.check::<T>()
     }
 
-    fn begin(&self, t: u64, gradients: &[T]) -> Result<Step> {
-        self.adam.pace.begin(t, gradients)
+    fn begin(&self, whole: &Whole<'_, T>, steps: &mut [Step]) -> Result<()> {
+        self.adam.pace.begin(whole, steps)
     }
 
     fn update(&self, step: &Step, w: &mut [T], g: &[T], state: &mut [&mut [T]]) {
-        self.adam.step(step, 1.0 - step.rate * self.weight_decay, w, g, state);
+        self.adam.step(step, w, g, state);
     }
 }

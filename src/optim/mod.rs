@@ -2,32 +2,64 @@
 //! becomes a train op. They know nothing of sessions, which keep their state; what full-batch
 //! methods share is in `full_batch.rs`, which drives one.
 
+mod accumulate;
+mod adadelta;
+mod adagrad;
 mod adam;
+mod adamax;
 mod adamw;
+mod amsgrad;
+mod asgd;
+mod averaged;
 mod clip;
 mod full_batch;
+mod groups;
+mod ista;
+mod lamb;
 mod lbfgs;
+mod lion;
+mod nadam;
 mod outcome;
+mod pace;
+mod plateau;
+mod radam;
+mod rmsprop;
+mod rprop;
 mod schedule;
 mod search;
 mod sgd;
 
-pub use crate::tape::op::{Rule, Step};
+pub use crate::tape::op::{Rule, Slices, Step, Whole};
+pub use accumulate::Accumulate;
+pub use adadelta::Adadelta;
+pub use adagrad::AdaGrad;
 pub use adam::Adam;
+pub use adamax::Adamax;
 pub use adamw::AdamW;
+pub use amsgrad::{AmsGrad, BiasCorrection};
+pub use asgd::Asgd;
+pub use averaged::Averaged;
 pub use clip::Clip;
 pub use full_batch::{FullBatch, Method, Objective, Observer};
+pub use groups::Groups;
+pub use ista::Ista;
+pub use lamb::Lamb;
 pub use lbfgs::Lbfgs;
+pub use lion::Lion;
+pub use nadam::NAdam;
 pub use outcome::{Outcome, Progress, Reason};
+pub use plateau::OnPlateau;
+pub use radam::RAdam;
+pub use rmsprop::RmsProp;
+pub use rprop::Rprop;
 pub use schedule::{Custom, Schedule};
 pub use sgd::Sgd;
 
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::kernel::update::Common;
 use crate::scalar::Scalar;
 use crate::tape::op::{ById, Derivative, Effect, MAX_SLOTS, Op};
 use crate::tape::{AsNode, Expr, Graph, NodeId, Tape};
-use clip::Pace;
+use pace::Pace;
 use std::sync::Arc;
 
 /// A train op that makes `loss` smaller by `rule` in every variable that the loss depends on. A
@@ -74,8 +106,17 @@ pub fn apply<'t, T: Scalar, N: AsNode>(
     rule: impl Rule<T> + 'static,
     pairs: &[(N, Expr<'t, T>)],
 ) -> Result<Expr<'t, T>> {
-    let name = rule.name().to_string();
-    rule.check().map_err(|e| e.within(&name))?;
+    let inputs = prepare(&rule, pairs)?;
+    record(rule, &inputs)
+}
+
+/// Variables and gradients in turn, in the variables' order, for a rule that has been looked at.
+fn prepare<'t, T: Scalar, N: AsNode>(
+    rule: &dyn Rule<T>,
+    pairs: &[(N, Expr<'t, T>)],
+) -> Result<Vec<Expr<'t, T>>> {
+    let name = rule.name();
+    rule.check().map_err(|e| e.within(name))?;
     if rule.slots() > MAX_SLOTS {
         bail!(Argument, "{name}: expected at most {MAX_SLOTS} slots, got {}", rule.slots());
     }
@@ -83,8 +124,17 @@ pub fn apply<'t, T: Scalar, N: AsNode>(
         bail!(Argument, "{name}: expected variables with their gradients, got none");
     };
     tape.check()?;
-    let inputs = in_order(tape, pairs).map_err(|e| e.within(&name))?;
-    let train = tape.apply(Effect::Update(ById(Arc::new(rule))), &inputs);
+    in_order(tape, pairs).map_err(|e| e.within(name))
+}
+
+/// The train op of these variables and gradients in turn.
+#[track_caller]
+fn record<'t, T: Scalar>(
+    rule: impl Rule<T> + 'static,
+    inputs: &[Expr<'t, T>],
+) -> Result<Expr<'t, T>> {
+    let tape = inputs[0].tape();
+    let train = tape.apply(Effect::Update(ById(Arc::new(rule))), inputs);
     tape.check()?;
     Ok(train)
 }
@@ -173,18 +223,20 @@ fn in_order<'t, T: Scalar, N: AsNode>(
     Ok(sorted.into_iter().flat_map(|(id, g)| [Expr::of(tape, id), g]).collect())
 }
 
-/// What a kernel wants to know of a step, with this rate.
-fn common<T: Scalar>(step: &Step, rate: f64) -> Common<T> {
-    Common { rate: T::lit(rate), scale: T::lit(step.scale), limit: T::lit(step.limit) }
-}
-
 /// The methods that every optimizer has, given where its [`Pace`] is.
 macro_rules! trains {
     ($name:ident, $($pace:ident).+) => {
         impl $name {
-            /// With gradients clipped so; the default is [`Clip::None`].
-            pub fn with_clip(mut self, clip: Clip) -> Self {
+            /// With gradients clipped so; the default is [`Clip::None`](crate::optim::Clip).
+            pub fn with_clip(mut self, clip: $crate::optim::Clip) -> Self {
                 self.$($pace).+.clip = clip;
+                self
+            }
+
+            /// With this ε ≥ 0 added to the norms that are clipped; the default is 0, PyTorch's is
+            /// 10⁻⁶.
+            pub fn with_clip_epsilon(mut self, epsilon: f64) -> Self {
+                self.$($pace).+.clip_epsilon = epsilon;
                 self
             }
 
@@ -222,6 +274,27 @@ macro_rules! trains {
     };
 }
 use trains;
+
+/// Weight decay of either kind, given where the [`Pace`] is.
+macro_rules! decays {
+    ($name:ident, $($pace:ident).+) => {
+        impl $name {
+            /// With λw added to the (clipped) gradient: the gradient of λ/2 ‖w‖².
+            pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
+                self.$($pace).+.weight_decay = weight_decay;
+                self
+            }
+
+            /// With w ← (1 − γλ)w before each step at rate γ, whatever the gradients: the decay of
+            /// [`AdamW`](crate::optim::AdamW).
+            pub fn with_decoupled_weight_decay(mut self, weight_decay: f64) -> Self {
+                self.$($pace).+.decoupled = weight_decay;
+                self
+            }
+        }
+    };
+}
+use decays;
 
 fn not_negative(what: &str, x: f64) -> Result<()> {
     match x >= 0.0 && x.is_finite() {

@@ -6,7 +6,8 @@ use std::f64::consts::PI;
 use std::fmt;
 use std::sync::Arc;
 
-/// The learning rate γ as a function of the step t = 1, 2, …; a number is a constant rate.
+/// The learning rate γ as a function of the step t = 1, 2, …; a number is a constant rate. What
+/// depends on a metric is [`OnPlateau`](super::OnPlateau).
 ///
 /// ```
 /// use gradtape::optim::{Adam, Schedule};
@@ -28,6 +29,15 @@ pub enum Schedule {
         /// After how many steps, each time.
         every: u64,
     },
+    /// `rate · factorᵏ`, k the number of those steps in `after` that have been taken.
+    MultiStep {
+        /// The first rate.
+        rate: f64,
+        /// What the rate is multiplied with.
+        factor: f64,
+        /// After which steps; once for each mention.
+        after: Vec<u64>,
+    },
     /// `rate · factor^(t − 1)`.
     Exponential {
         /// The first rate.
@@ -44,6 +54,42 @@ pub enum Schedule {
         /// The last rate.
         end: f64,
         /// The steps from one to the other.
+        n_steps: u64,
+    },
+    /// As [`Schedule::Cosine`], and then from the first rate again, each time over `growth` times as
+    /// many steps.
+    ///
+    /// Loshchilov and Hutter, *SGDR* (2017), eq. 5.
+    CosineRestarts {
+        /// The first rate, also after a restart.
+        rate: f64,
+        /// The rate that each wave ends before.
+        end: f64,
+        /// The steps of the first wave.
+        n_steps: u64,
+        /// How many times longer each wave is than the one before, at least 1.
+        growth: u64,
+    },
+    /// `end + (rate − end) (1 − (t − 1) / n_steps)^power`, and `end` ever after; linear for 1.
+    Polynomial {
+        /// The first rate.
+        rate: f64,
+        /// The last rate.
+        end: f64,
+        /// The power, at least 0.
+        power: f64,
+        /// The steps from one to the other.
+        n_steps: u64,
+    },
+    /// `peak · min(t / n_steps, √(n_steps / t))`: linear up to `peak` at step `n_steps`, then down
+    /// by the root of the steps.
+    ///
+    /// Vaswani et al., *Attention Is All You Need* (2017), eq. 3, where `peak` is
+    /// `(d_model · n_steps)^(−1/2)`.
+    InverseSqrt {
+        /// The largest rate.
+        peak: f64,
+        /// The steps up to it; 1 for none.
         n_steps: u64,
     },
     /// Up to `peak` and down again, each along half a cosine wave: from `peak / 25` to `peak` in
@@ -102,8 +148,24 @@ impl Schedule {
             Schedule::Step { rate, factor, every } => {
                 rate * libm::pow(factor, (t.saturating_sub(1) / every.max(1)) as f64)
             }
+            Schedule::MultiStep { rate, factor, ref after } => {
+                let taken = after.iter().filter(|&&step| step < t).count();
+                rate * libm::pow(factor, taken as f64)
+            }
             Schedule::Exponential { rate, factor } => rate * libm::pow(factor, done),
             Schedule::Cosine { rate, end, n_steps } => half_wave(rate, end, done, n_steps as f64),
+            Schedule::CosineRestarts { rate, end, n_steps, growth } => {
+                let (done, n) = within_wave(t.saturating_sub(1), n_steps.max(1), growth.max(1));
+                half_wave(rate, end, done as f64, n as f64)
+            }
+            Schedule::Polynomial { rate, end, power, n_steps } => {
+                let rest = (1.0 - done / n_steps as f64).max(0.0);
+                if t > n_steps { end } else { end + (rate - end) * libm::pow(rest, power) }
+            }
+            Schedule::InverseSqrt { peak, n_steps } => {
+                let (t, n) = (t as f64, n_steps as f64);
+                peak * (t / n).min((n / t).sqrt())
+            }
             Schedule::OneCycle { peak, n_steps } => {
                 let n = n_steps as f64;
                 let up = (0.3 * n - 1.0).max(0.0);
@@ -133,7 +195,7 @@ impl Schedule {
                 not_negative("factor", factor)?;
                 some("every", every)
             }
-            Schedule::Exponential { rate, factor } => {
+            Schedule::MultiStep { rate, factor, .. } | Schedule::Exponential { rate, factor } => {
                 not_negative("rate", rate)?;
                 not_negative("factor", factor)
             }
@@ -142,7 +204,19 @@ impl Schedule {
                 not_negative("end", end)?;
                 some("n_steps", n_steps)
             }
-            Schedule::OneCycle { peak, n_steps } => {
+            Schedule::CosineRestarts { rate, end, n_steps, growth } => {
+                not_negative("rate", rate)?;
+                not_negative("end", end)?;
+                some("n_steps", n_steps)?;
+                some("growth", growth)
+            }
+            Schedule::Polynomial { rate, end, power, n_steps } => {
+                not_negative("rate", rate)?;
+                not_negative("end", end)?;
+                not_negative("power", power)?;
+                some("n_steps", n_steps)
+            }
+            Schedule::InverseSqrt { peak, n_steps } | Schedule::OneCycle { peak, n_steps } => {
                 not_negative("peak", peak)?;
                 some("n_steps", n_steps)
             }
@@ -159,6 +233,19 @@ impl From<f64> for Schedule {
     fn from(rate: f64) -> Self {
         Schedule::Constant(rate)
     }
+}
+
+/// How far into its wave a step is, and how long that wave; the first has `n` steps, each later one
+/// `growth` times as many.
+fn within_wave(mut done: u64, mut n: u64, growth: u64) -> (u64, u64) {
+    if growth == 1 {
+        return (done % n, n);
+    }
+    while done >= n {
+        done -= n;
+        n = n.saturating_mul(growth);
+    }
+    (done, n)
 }
 
 /// From `a` to `b` along half a cosine wave of `n` steps; `b` from there on.

@@ -1,6 +1,6 @@
 //! Stochastic gradient descent, with momentum (Polyak 1964, Nesterov 1983) and weight decay.
 
-use super::{Clip, Pace, Rule, Schedule, Step, not_negative, trains, within_unit};
+use super::{Pace, Rule, Schedule, Step, Whole, trains, within_unit};
 use crate::error::Result;
 use crate::kernel::update;
 use crate::scalar::Scalar;
@@ -33,13 +33,12 @@ pub struct Sgd {
     pace: Pace,
     momentum: f64,
     nesterov: bool,
-    weight_decay: f64,
 }
 
 impl Sgd {
     /// Plain gradient descent at this rate: no momentum, no weight decay.
     pub fn new(rate: impl Into<Schedule>) -> Self {
-        Sgd { pace: Pace::new(rate), momentum: 0.0, nesterov: false, weight_decay: 0.0 }
+        Sgd { pace: Pace::new(rate), momentum: 0.0, nesterov: false }
     }
 
     /// With momentum μ, 0 ≤ μ < 1.
@@ -53,8 +52,9 @@ impl Sgd {
     }
 
     /// With λw added to the (clipped) gradient: the gradient of λ/2 ‖w‖².
-    pub fn with_weight_decay(self, weight_decay: f64) -> Self {
-        Sgd { weight_decay, ..self }
+    pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
+        self.pace.weight_decay = weight_decay;
+        self
     }
 }
 
@@ -71,23 +71,21 @@ impl<T: Scalar> Rule<T> for Sgd {
 
     fn check(&self) -> Result<()> {
         self.pace.check::<T>()?;
-        within_unit("momentum", self.momentum)?;
-        not_negative("weight decay", self.weight_decay)
+        within_unit("momentum", self.momentum)
     }
 
-    fn begin(&self, t: u64, gradients: &[T]) -> Result<Step> {
-        self.pace.begin(t, gradients)
+    fn begin(&self, whole: &Whole<'_, T>, steps: &mut [Step]) -> Result<()> {
+        self.pace.begin(whole, steps)
     }
 
     fn update(&self, step: &Step, w: &mut [T], g: &[T], state: &mut [&mut [T]]) {
-        let common = super::common(step, step.rate);
-        let decay = T::lit(self.weight_decay);
+        let common = self.pace.common(step, step.rate);
         match state {
             [b] => {
                 let (momentum, nesterov) = (T::lit(self.momentum), self.nesterov);
-                update::momentum(update::Momentum { common, decay, momentum, nesterov }, w, g, b);
+                update::momentum(update::Momentum { common, momentum, nesterov }, w, g, b);
             }
-            _ => update::sgd(common, decay, w, g),
+            _ => update::sgd(common, w, g),
         }
     }
 }

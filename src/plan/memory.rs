@@ -438,15 +438,22 @@ impl<'p, T: Scalar> Placer<'p, T> {
                     let gradients: Vec<_> = pairs.iter().map(|p| p.1).collect();
                     let gradients = self.block(&gradients, place)?;
                     let mut parameters: Vec<Range<usize>> = Vec::new();
-                    for range in ranges {
+                    for range in &ranges {
                         match parameters.last_mut() {
                             Some(last) if last.end == range.start => last.end = range.end,
-                            _ => parameters.push(range),
+                            _ => parameters.push(range.clone()),
                         }
                     }
                     let parts = share::parts_of_update(gradients.len, threads);
-                    let rule = Arc::clone(rule);
-                    EffectStep::Update { node: *node, rule, gradients, parameters, parts }
+                    let (node, rule) = (*node, Arc::clone(rule));
+                    EffectStep::Update {
+                        node,
+                        rule,
+                        gradients,
+                        variables: ranges,
+                        parameters,
+                        parts,
+                    }
                 }
             });
         }

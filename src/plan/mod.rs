@@ -234,7 +234,9 @@ pub(crate) enum EffectStep<T: Scalar> {
         rule: Arc<dyn Rule<T>>,
         /// All gradients.
         gradients: Block,
-        /// The parameters as runs of the flat variables, in the order of the gradients.
+        /// Where each variable lies among the flat ones, in the order of the gradients.
+        variables: Vec<Range<usize>>,
+        /// The same, neighbors as one.
         parameters: Vec<Range<usize>>,
         /// Into how many parts threads share it.
         parts: usize,

@@ -3,7 +3,7 @@
 
 use super::fetch::Wanted;
 use super::trace::{Stage, Watched};
-use super::variables::Variables;
+use super::variables::{OptimizerState, Variables, each_step};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::arena::{Arena, Writes};
 use crate::kernel::map::{BLOCK, MAX_INPUTS, MAX_OUTPUTS, MAX_SUMS, total};
@@ -15,7 +15,7 @@ use crate::plan::{
 };
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
-use crate::tape::op::{Arg, Cond, MAX_SLOTS, Out, Step};
+use crate::tape::op::{Arg, Cond, MAX_SLOTS, Out, Rule, Whole};
 use crate::tape::{FeedValue, Graph, NodeId};
 use crate::tensor::{Tensor, TensorView};
 use std::ops::Range;
@@ -31,8 +31,8 @@ pub(super) struct Executor<T: Scalar> {
     exchanged: Vec<Vec<T>>,
     /// For each effect, the number of the optimizer step that the run takes.
     step_numbers: Vec<T>,
-    /// For each update about to be written, where its state stands and what holds for its step.
-    begun: Vec<(usize, Step)>,
+    /// For each update about to be written, where its state stands.
+    begun: Vec<usize>,
 }
 
 /// What a run reads from outside its arenas and the variables.
@@ -184,11 +184,19 @@ impl<T: Scalar> Executor<T> {
                     variables.values.as_mut_slice()[range.clone()].copy_from_slice(value);
                     variables.mark(range);
                 }
-                EffectStep::Update { rule, gradients: block, parameters, parts, .. } => {
-                    let Some((state, step)) = begun.next() else { continue };
+                EffectStep::Update {
+                    rule,
+                    gradients: block,
+                    variables: ranges,
+                    parameters,
+                    parts,
+                    ..
+                } => {
+                    let Some(state) = begun.next() else { continue };
                     let n = block.len;
                     let gradients = block_of(block, &self.floats, feeds);
                     let state = &mut variables.optimizers[*state];
+                    let steps = &state.begun;
                     state.steps += 1;
                     let n_slots = rule.slots().min(MAX_SLOTS);
                     let mut at = 0;
@@ -200,13 +208,21 @@ impl<T: Scalar> Executor<T> {
                             let all = state.slots.as_mut_slice().chunks_exact_mut(n);
                             slots.iter_mut().zip(all).for_each(|(s, a)| *s = &mut a[here.clone()]);
                         }
-                        let g = &gradients[here];
                         let w = Pieces::new(w, UPDATE_UNIT, *parts);
                         let slots = slots.map(|s| Pieces::new(s, UPDATE_UNIT, *parts));
                         team.run(*parts, &|i| {
-                            let g = &g[part_of(g.len(), UPDATE_UNIT, *parts, i)];
+                            let part = part_of(here.len(), UPDATE_UNIT, *parts, i);
+                            let part = here.start + part.start..here.start + part.end;
+                            let (w, g) = (w.take(i), &gradients[part.clone()]);
                             let mut slots = slots.each_ref().map(|s| s.take(i));
-                            rule.update(step, w.take(i), g, &mut slots[..n_slots]);
+                            each_step(steps, ranges, part, |step, at| {
+                                let mut slots = slots.each_mut().map(|s| match s.is_empty() {
+                                    true => &mut [][..],
+                                    false => &mut s[at.clone()],
+                                });
+                                let (w, g) = (&mut w[at.clone()], &g[at.clone()]);
+                                rule.update(step, w, g, &mut slots[..n_slots]);
+                            });
                         });
                         at += range.len();
                     }
@@ -226,12 +242,20 @@ impl<T: Scalar> Executor<T> {
     ) -> Result<()> {
         self.begun.clear();
         for effect in &self.plan.effects {
-            let EffectStep::Update { node, rule, gradients: block, parameters, .. } = effect else {
+            let EffectStep::Update {
+                node,
+                rule,
+                gradients: block,
+                variables: ranges,
+                parameters,
+                ..
+            } = effect
+            else {
                 continue;
             };
             let memory = (&*self.plan, &*self.exchanged, feeds);
             gather(block, &mut self.floats, memory);
-            let state = variables.optimizer(*node, &**rule, block.len)?;
+            let state = variables.optimizer(*node, &**rule, ranges)?;
             let t = variables.optimizers[state].steps + 1;
             let fail = |e: Error| {
                 let update = graph.describe(*node);
@@ -241,7 +265,10 @@ impl<T: Scalar> Executor<T> {
             if !all_finite(gradients) {
                 return Err(fail(not_finite(graph, variables, gradients, parameters)));
             }
-            self.begun.push((state, rule.begin(t, gradients).map_err(fail)?));
+            let values = variables.values.as_slice();
+            let optimizer = &mut variables.optimizers[state];
+            begin(&**rule, optimizer, values, ranges, gradients).map_err(fail)?;
+            self.begun.push(state);
         }
         Ok(())
     }
@@ -267,6 +294,30 @@ fn block_of<'a, T: Scalar>(block: &Block, floats: &'a Arena<T>, feeds: Feeds<'a,
         Place::Combined(_) => &feeds.combined[block.range()],
         _ => &floats.as_slice()[block.range()],
     }
+}
+
+/// Begins a step of the update of the variables at these ranges of `values`.
+fn begin<T: Scalar>(
+    rule: &dyn Rule<T>,
+    state: &mut OptimizerState<T>,
+    values: &[T],
+    ranges: &[Range<usize>],
+    gradients: &[T],
+) -> Result<()> {
+    if state.swapped {
+        bail!(Argument, "expected the weights back in their place, got their average");
+    }
+    let t = state.steps + 1;
+    let whole = Whole::new(t, values, ranges, gradients, state.slots.as_slice());
+    rule.begin(&whole, &mut state.begun)?;
+    for step in state.begun.iter_mut().filter(|_| state.rate_factor != 1.0) {
+        step.rate *= state.rate_factor;
+        if !T::lit(step.rate).is_finite() {
+            let (name, factor) = (T::NAME, state.rate_factor);
+            bail!(Argument, "expected a finite rate in {name}, got {} by {factor}", step.rate);
+        }
+    }
+    Ok(())
 }
 
 /// Names the first variable whose gradient is not finite.

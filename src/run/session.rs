@@ -14,7 +14,7 @@ use crate::kernel::team::Team;
 use crate::plan::{self, Cut, From, Given, Passes, Report, Request, is_batch};
 use crate::scalar::Scalar;
 use crate::shape::Shape;
-use crate::tape::op::{Effect, Leaf, Op};
+use crate::tape::op::{Effect, Leaf, Op, Rule};
 use crate::tape::{AsNode, Feed, FeedValue, Graph, NodeId, NodeRef, Tape};
 use crate::tensor::{Tensor, TensorView};
 use std::ops::Range;
@@ -423,11 +423,80 @@ impl<T: Scalar> Session<T> {
     /// # Errors
     /// Not an update of this session's tape.
     pub fn steps(&self, train: impl AsNode) -> Result<u64> {
-        let id = resolve(&self.graph, train.node())?;
-        match self.graph.node(id).op {
-            Op::Effect(Effect::Update(_)) => Ok(self.variables.steps(id)),
-            _ => bail!(Tape, "steps: expected a train op, got {}", self.graph.describe(id)),
+        let (id, _) = self.update(train.node(), "steps")?;
+        Ok(self.variables.steps(id))
+    }
+
+    /// Multiplies the rate of the train op's later steps in this session by `factor`, in place of
+    /// the factor before, which is 1 at first. Schedules go on underneath. For what a training
+    /// finds out by itself: [`OnPlateau`](crate::optim::OnPlateau).
+    ///
+    /// ```
+    /// use gradtape::{Session, Tape, optim::Sgd};
+    /// let tape = Tape::<f64>::new();
+    /// let w = tape.variable("w", 0.0);
+    /// let train = Sgd::new(1.0).minimize(w)?;
+    /// let mut session = Session::new(&tape)?;
+    /// session.scale_rate(train, 0.25)?;
+    /// session.run(train, &[])?;
+    /// assert_eq!(session.value(w)?, (-0.25).into());
+    /// # Ok::<(), gradtape::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Not an update of this session's tape; a factor that is negative, infinite or NaN; no memory.
+    pub fn scale_rate(&mut self, train: impl AsNode, factor: f64) -> Result<()> {
+        let (id, rule) = self.update(train.node(), "scale_rate")?;
+        if !(factor >= 0.0 && factor.is_finite()) {
+            bail!(Argument, "scale_rate: expected a finite factor ≥ 0, got {factor}");
         }
+        let ranges = self.updated_by(id);
+        let state = self.variables.optimizer(id, &*rule, &ranges)?;
+        self.variables.optimizers[state].rate_factor = factor;
+        Ok(())
+    }
+
+    /// Exchanges the variables of a train op with the average that its optimizer keeps of them
+    /// ([`Averaged`](crate::optim::Averaged), [`Asgd`](crate::optim::Asgd)): once to evaluate with
+    /// averaged weights, or to end with them, and once more to train on. Every bit comes back.
+    ///
+    /// # Errors
+    /// Not an update of this session's tape; an optimizer that keeps no average; no step taken
+    /// yet. A *run* of the train op fails while the average is in the weights' place.
+    pub fn swap_average(&mut self, train: impl AsNode) -> Result<()> {
+        let (id, rule) = self.update(train.node(), "swap_average")?;
+        let name = rule.name();
+        if !rule.averages() {
+            bail!(Argument, "swap_average: expected an optimizer that averages, got {name}");
+        }
+        let ranges = self.updated_by(id);
+        let Variables { values, optimizers, .. } = &mut self.variables;
+        let Some(state) = optimizers.iter_mut().find(|o| o.node == id && o.steps > 0) else {
+            bail!(Argument, "swap_average: expected {name} after a step, got it before the first");
+        };
+        let (mut at, average) = (0, state.slots.as_mut_slice());
+        for range in ranges {
+            let end = at + range.len();
+            average[at..end].swap_with_slice(&mut values.as_mut_slice()[range]);
+            at = end;
+        }
+        state.swapped = !state.swapped;
+        Ok(())
+    }
+
+    /// The node and the rule of a train op.
+    fn update(&self, train: NodeRef, verb: &str) -> Result<(NodeId, Arc<dyn Rule<T>>)> {
+        let id = resolve(&self.graph, train)?;
+        match &self.graph.node(id).op {
+            Op::Effect(Effect::Update(rule)) => Ok((id, Arc::clone(&rule.0))),
+            _ => bail!(Tape, "{verb}: expected a train op, got {}", self.graph.describe(id)),
+        }
+    }
+
+    /// Where the variables of an update lie, in the order of its gradients.
+    fn updated_by(&self, id: NodeId) -> Vec<Range<usize>> {
+        let variables = self.graph.node(id).inputs.iter().step_by(2);
+        variables.filter_map(|&v| self.variables.layout.find(v).map(|found| found.1)).collect()
     }
 
     /// Every variable with its unique name, in the order recorded.

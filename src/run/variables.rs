@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::arena::Arena;
 use crate::plan::Layout;
 use crate::scalar::Scalar;
-use crate::tape::op::{Leaf, Op, Rule};
+use crate::tape::op::{Leaf, Op, Rule, Step};
 use crate::tape::{Graph, NodeId};
 use std::ops::Range;
 
@@ -24,6 +24,12 @@ pub(crate) struct OptimizerState<T: Scalar> {
     pub(crate) node: NodeId,
     /// Steps taken.
     pub(crate) steps: u64,
+    /// A factor on the rate of each step.
+    pub(crate) rate_factor: f64,
+    /// Whether the first slot holds the parameters, and the variables their average.
+    pub(crate) swapped: bool,
+    /// What holds for each variable in the step that was begun last.
+    pub(crate) begun: Vec<Step>,
     /// One after the other, each as long as the parameters.
     pub(crate) slots: Arena<T>,
 }
@@ -48,14 +54,22 @@ impl<T: Scalar> Variables<T> {
         &mut self,
         node: NodeId,
         rule: &dyn Rule<T>,
-        n_parameters: usize,
+        variables: &[Range<usize>],
     ) -> Result<usize> {
         if let Some(i) = self.optimizers.iter().position(|o| o.node == node) {
             return Ok(i);
         }
+        let n_parameters: usize = variables.iter().map(Range::len).sum();
         let slots = Arena::new(rule.slots().saturating_mul(n_parameters))
             .map_err(|e| e.within(format_args!("state of {}", rule.name())))?;
-        self.optimizers.push(OptimizerState { node, steps: 0, slots });
+        self.optimizers.push(OptimizerState {
+            node,
+            steps: 0,
+            rate_factor: 1.0,
+            swapped: false,
+            begun: vec![Step::new(1, 0.0); variables.len()],
+            slots,
+        });
         Ok(self.optimizers.len() - 1)
     }
 
@@ -86,5 +100,59 @@ impl<T: Scalar> Variables<T> {
             }
         }
         Ok(())
+    }
+}
+
+/// Calls `f` with each step and the elements of `part` that it holds for, counted from where `part`
+/// starts. `part` is of the gradients, which lie in the order of these variables, one step each;
+/// neighbors with equal steps go in one pass.
+pub(crate) fn each_step(
+    steps: &[Step],
+    variables: &[Range<usize>],
+    part: Range<usize>,
+    mut f: impl FnMut(&Step, Range<usize>),
+) {
+    let (mut from, mut end) = (part.start, 0);
+    for (i, (step, variable)) in steps.iter().zip(variables).enumerate() {
+        end += variable.len();
+        let goes_on = end < part.end && steps.get(i + 1) == Some(step);
+        if end <= from || goes_on {
+            continue;
+        }
+        let to = end.min(part.end);
+        f(step, from - part.start..to - part.start);
+        from = to;
+        if end >= part.end {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_neighbors_are_one_pass_and_any_cut_covers_all() {
+        let variables = [0..3, 10..10, 3..5, 7..10, 20..20, 5..6].to_vec();
+        let steps = [1, 9, 1, 2, 2, 1].map(|group| Step { group, ..Step::new(1, 0.1) });
+        let owner = [1, 1, 1, 1, 1, 2, 2, 2, 1];
+        for start in 0..=owner.len() {
+            for end in start..=owner.len() {
+                let mut seen = vec![];
+                each_step(&steps, &variables, start..end, |step, range| {
+                    assert!(!range.is_empty() && range.start == seen.len());
+                    seen.extend(range.map(|_| step.group));
+                });
+                assert_eq!(seen, owner[start..end], "{start}..{end}");
+            }
+        }
+        let mut passes = 0;
+        let same = [Step::new(3, 0.5); 6];
+        each_step(&same, &variables, 0..9, |_, range| {
+            passes += 1;
+            assert_eq!(range, 0..9);
+        });
+        assert_eq!(passes, 1);
     }
 }

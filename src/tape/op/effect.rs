@@ -7,6 +7,7 @@ use crate::scalar::Scalar;
 use crate::shape::Shape;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 
 /// A node that writes variables when a run is done with reading them.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +20,7 @@ pub enum Effect<T: Scalar> {
 }
 
 /// The most state numbers a parameter of an optimizer may have.
-pub(crate) const MAX_SLOTS: usize = 4;
+pub(crate) const MAX_SLOTS: usize = 6;
 
 /// An optimizer: plain state beside the parameters, one pass over both.
 ///
@@ -27,8 +28,13 @@ pub(crate) const MAX_SLOTS: usize = 4;
 /// the parameters' own flat layout. Give one of your own to
 /// [`optim::minimize`](crate::optim::minimize).
 ///
+/// A step has two halves. [`Rule::begin`] sees everything and writes nothing but a [`Step`] for
+/// each variable: what needs a whole tensor, a norm for instance, belongs there, in sums whose
+/// order the lengths alone decide. [`Rule::update`] then moves each element by what it finds at
+/// its place, so that slices may be cut anywhere and shared among threads, with the same bits.
+///
 /// ```
-/// use gradtape::optim::{self, Rule, Step};
+/// use gradtape::optim::{self, Rule, Step, Whole};
 /// use gradtape::{Result, Scalar, Session, Tape};
 ///
 /// /// w ← w − 0.1 · sign(g)
@@ -42,8 +48,9 @@ pub(crate) const MAX_SLOTS: usize = 4;
 ///     fn slots(&self) -> usize {
 ///         0
 ///     }
-///     fn begin(&self, t: u64, _gradients: &[T]) -> Result<Step> {
-///         Ok(Step::new(t, 0.1))
+///     fn begin(&self, whole: &Whole<'_, T>, steps: &mut [Step]) -> Result<()> {
+///         steps.fill(Step::new(whole.t, 0.1));
+///         Ok(())
 ///     }
 ///     fn update(&self, step: &Step, w: &mut [T], g: &[T], _state: &mut [&mut [T]]) {
 ///         w.iter_mut().zip(g).for_each(|(w, g)| *w -= g.signum() * T::lit(step.rate));
@@ -62,7 +69,7 @@ pub trait Rule<T: Scalar>: fmt::Debug + Send + Sync {
     /// The name in listings: "sgd", "adam".
     fn name(&self) -> &str;
 
-    /// How many state numbers each parameter has (two for Adam), at most 4.
+    /// How many state numbers each parameter has (two for Adam), at most 6.
     fn slots(&self) -> usize;
 
     /// Looks at the hyperparameters, when the update is recorded.
@@ -73,34 +80,124 @@ pub trait Rule<T: Scalar>: fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// What holds for the whole step `t` (counted from 1). Sees all gradients, flat and finite, so
-    /// that a global norm can be clipped.
+    /// Whether the first slot is an average of the parameters, for
+    /// [`Session::swap_average`](crate::Session::swap_average).
+    fn averages(&self) -> bool {
+        false
+    }
+
+    /// Writes what holds in this step into `steps`, one for each variable.
     ///
     /// # Errors
     /// No step can be made; then nothing changes.
-    fn begin(&self, t: u64, gradients: &[T]) -> Result<Step>;
+    fn begin(&self, whole: &Whole<'_, T>, steps: &mut [Step]) -> Result<()>;
 
-    /// Moves `w` by one step. All slices have the same length; a long vector may come in parts.
+    /// Moves `w` by one step, each element by itself. All slices have the same length: a variable,
+    /// a part of one, or neighbors whose steps are equal.
     fn update(&self, step: &Step, w: &mut [T], g: &[T], state: &mut [&mut [T]]);
 }
 
-/// What holds for all parameters in one optimizer step.
+/// What holds for the parameters of one variable in one optimizer step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     /// The number of the step, from 1.
     pub t: u64,
     /// The learning rate of this step.
     pub rate: f64,
-    /// A factor on every gradient, from clipping by global norm; 1 without.
+    /// A factor on every gradient, from clipping by norm; 1 without.
     pub scale: f64,
-    /// The largest size of each gradient, from clipping by value; +∞ without.
+    /// The largest size of each gradient after that, from clipping by value; +∞ without.
     pub limit: f64,
+    /// Two numbers for the rule's own use.
+    pub numbers: [f64; 2],
+    /// Which rule of a [`Groups`](crate::optim::Groups) moves the variable.
+    pub group: usize,
 }
 
 impl Step {
     /// Step number `t`, from 1, at this learning rate, without clipping.
     pub fn new(t: u64, rate: f64) -> Self {
-        Step { t, rate, scale: 1.0, limit: f64::INFINITY }
+        Step { t, rate, scale: 1.0, limit: f64::INFINITY, numbers: [0.0; 2], group: 0 }
+    }
+}
+
+/// All that an optimizer step sees before anything has moved.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole<'a, T> {
+    /// The number of the step, from 1.
+    pub t: u64,
+    /// All gradients, flat and finite, in the order of the variables.
+    pub gradients: &'a [T],
+    /// A factor on every gradient, from clipping that others do; 1 without.
+    pub scale: f64,
+    /// All variables of the session.
+    values: &'a [T],
+    /// Where in them each variable of the update lies.
+    ranges: &'a [Range<usize>],
+    /// The slots of the update, one after the other, each of `n` numbers.
+    state: &'a [T],
+    n: usize,
+    /// Where in a slot the state of these variables starts.
+    start: usize,
+}
+
+/// A variable, its gradient and its state, all of one length.
+#[derive(Clone, Copy, Debug)]
+pub struct Slices<'a, T> {
+    /// The parameters.
+    pub w: &'a [T],
+    /// Their gradient, as it was computed: neither scaled nor clipped.
+    pub g: &'a [T],
+    state: &'a [T],
+    n: usize,
+    start: usize,
+}
+
+impl<'a, T> Whole<'a, T> {
+    /// The variables at these ranges of `values`, with their gradients and slots, flat.
+    pub(crate) fn new(
+        t: u64,
+        values: &'a [T],
+        ranges: &'a [Range<usize>],
+        gradients: &'a [T],
+        state: &'a [T],
+    ) -> Self {
+        let (scale, n, start) = (1.0, gradients.len(), 0);
+        Whole { t, gradients, scale, values, ranges, state, n, start }
+    }
+
+    /// Each variable, in the order of the steps.
+    pub fn variables(&self) -> impl Iterator<Item = Slices<'a, T>> + use<'a, T> {
+        let Whole { gradients, values, ranges, state, n, start, .. } = *self;
+        let mut at = 0;
+        ranges.iter().map(move |range| {
+            let from = at;
+            at += range.len();
+            let g = &gradients[from..at];
+            Slices { w: &values[range.clone()], g, state, n, start: start + from }
+        })
+    }
+
+    /// As a rule sees it whose slots come after the first `n`.
+    pub(crate) fn without_slots(self, n: usize) -> Self {
+        Whole { state: &self.state[(n * self.n).min(self.state.len())..], ..self }
+    }
+
+    /// Only the variables of these numbers.
+    pub(crate) fn part(self, variables: Range<usize>) -> Self {
+        let len = |ranges: &[Range<usize>]| ranges.iter().map(Range::len).sum::<usize>();
+        let before = len(&self.ranges[..variables.start]);
+        let ranges = &self.ranges[variables];
+        let gradients = &self.gradients[before..before + len(ranges)];
+        Whole { gradients, ranges, start: self.start + before, ..self }
+    }
+}
+
+impl<'a, T> Slices<'a, T> {
+    /// Slot number `i` of the state.
+    pub fn state(&self, i: usize) -> &'a [T] {
+        let at = i * self.n + self.start;
+        &self.state[at..at + self.w.len()]
     }
 }
 

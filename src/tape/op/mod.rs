@@ -62,7 +62,7 @@ pub use conv::{Conv, Conv2d, ConvTranspose2d, ConvWeights};
 pub use cumsum::{Cumsum, Cumulate};
 pub use dropout::Dropout;
 pub(crate) use effect::MAX_SLOTS;
-pub use effect::{Effect, Rule, Step};
+pub use effect::{Effect, Rule, Slices, Step, Whole};
 pub use leaf::{Leaf, VariableInit};
 pub use linalg::{
     Cholesky, Det, Diagonal, DiagonalMatrix, Eigh, Factor, FactorSolve, Lu, Pinv, Qr, Svd,
