@@ -90,37 +90,34 @@ type Kernel<T> = fn(&mut [T], &[T], &mut [T], &mut [T]);
 
 fn updates<T: Scalar>() -> [(Kernel<T>, Step<T>); 3] {
     fn common<T: Scalar>() -> update::Common<T> {
-        update::Common { rate: T::lit(0.1), scale: T::lit(0.5), limit: T::lit(0.4) }
+        let [rate, scale, limit, decay, keep] = [0.1, 0.5, 0.4, 0.01, 0.999].map(T::lit);
+        update::Common { rate, scale, limit, decay, keep }
     }
-    fn clipped<T: Scalar>(g: T) -> T {
+    fn gradient<T: Scalar>(w: T, g: T) -> T {
         let g = g * T::lit(0.5);
-        if g > T::lit(0.4) {
+        let clipped = if g > T::lit(0.4) {
             T::lit(0.4)
         } else if g < T::lit(-0.4) {
             T::lit(-0.4)
         } else {
             g
-        }
+        };
+        clipped + T::lit(0.01) * w
     }
     [
         (
-            |w, g, _, _| update::sgd(common(), T::lit(0.01), w, g),
-            |w, g, m, v| [w - T::lit(0.1) * (clipped(g) + T::lit(0.01) * w), m, v],
+            |w, g, _, _| update::sgd(common(), w, g),
+            |w, g, m, v| [w * T::lit(0.999) - T::lit(0.1) * gradient(w, g), m, v],
         ),
         (
             |w, g, b, _| {
-                let (common, decay, momentum) = (common(), T::lit(0.01), T::lit(0.9));
-                update::momentum(
-                    update::Momentum { common, decay, momentum, nesterov: true },
-                    w,
-                    g,
-                    b,
-                )
+                let (common, momentum) = (common(), T::lit(0.9));
+                update::momentum(update::Momentum { common, momentum, nesterov: true }, w, g, b)
             },
             |w, g, b, v| {
-                let g = clipped(g) + T::lit(0.01) * w;
+                let g = gradient(w, g);
                 let b = T::lit(0.9) * b + g;
-                [w - T::lit(0.1) * (g + T::lit(0.9) * b), b, v]
+                [w * T::lit(0.999) - T::lit(0.1) * (g + T::lit(0.9) * b), b, v]
             },
         ),
         (
@@ -133,12 +130,11 @@ fn updates<T: Scalar>() -> [(Kernel<T>, Step<T>); 3] {
                     rest2: T::lit(0.01),
                     root: T::lit(0.1),
                     epsilon: T::lit(1e-8),
-                    keep: T::lit(0.999),
                 };
                 update::adam(c, w, g, m, v)
             },
             |w, g, m, v| {
-                let g = clipped(g);
+                let g = gradient(w, g);
                 let m = T::lit(0.9) * m + T::lit(0.1) * g;
                 let v = T::lit(0.99) * v + T::lit(0.01) * (g * g);
                 let d = T::lit(0.1) * m / (v.sqrt() / T::lit(0.1) + T::lit(1e-8));

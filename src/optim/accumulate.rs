@@ -32,7 +32,7 @@ use crate::tensor::Tensor;
 #[derive(Clone, Copy, Debug)]
 pub struct Accumulate {
     add: Fetch,
-    step: [Fetch; 2],
+    step: (Fetch, Fetch),
 }
 
 impl Accumulate {
@@ -84,7 +84,7 @@ impl Accumulate {
         let step = train(&pairs)?;
         Ok(Accumulate {
             add: apply(AddUp, &adds)?.into(),
-            step: [step.into(), apply(AddUp, &clears)?.into()],
+            step: (step.into(), apply(AddUp, &clears)?.into()),
         })
     }
 
@@ -95,7 +95,7 @@ impl Accumulate {
 
     /// Adds those of the last, takes the step and starts again from 0. The first of its two values
     /// is that of the train op.
-    pub fn step(&self) -> [Fetch; 2] {
+    pub fn step(&self) -> (Fetch, Fetch) {
         self.step
     }
 }
