@@ -855,7 +855,8 @@ fn a_rule_sees_each_variable_with_its_state() {
 #[test]
 fn averages_are_those_of_their_formulas() {
     type Of = fn(Sgd) -> Averaged<Sgd>;
-    let cases: [(Of, fn(&[f64]) -> f64); 4] = [
+    type Formula = fn(&[f64]) -> f64;
+    let cases: [(Of, Formula); 4] = [
         (Averaged::uniform, |w| w.iter().sum::<f64>() / w.len() as f64),
         (
             |r| Averaged::uniform(r).with_start(3),

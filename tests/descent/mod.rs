@@ -18,11 +18,14 @@ pub fn close(got: &[f64], want: &[f64], tolerance: f64) {
     }
 }
 
+type Loss = Box<dyn for<'t> Fn(Expr<'t>) -> Expr<'t>>;
+type Gradient = Box<dyn Fn(&[f64]) -> Vec<f64>>;
+
 /// A loss of one vector, and its gradient.
-pub struct Problem {
-    pub start: Vec<f64>,
-    pub loss: Box<dyn for<'t> Fn(Expr<'t>) -> Expr<'t>>,
-    pub gradient: Box<dyn Fn(&[f64]) -> Vec<f64>>,
+struct Problem {
+    start: Vec<f64>,
+    loss: Loss,
+    gradient: Gradient,
 }
 
 pub fn rosenbrock(w: Expr<'_>) -> Expr<'_> {
@@ -46,9 +49,7 @@ fn of_rosenbrock() -> Problem {
 }
 
 /// A loss for tapes of any lifetime.
-fn any<F: for<'t> Fn(Expr<'t>) -> Expr<'t> + 'static>(
-    f: F,
-) -> Box<dyn for<'t> Fn(Expr<'t>) -> Expr<'t>> {
+fn any<F: for<'t> Fn(Expr<'t>) -> Expr<'t> + 'static>(f: F) -> Loss {
     Box::new(f)
 }
 
