@@ -5,7 +5,10 @@ mod peaks;
 
 use gradtape::data::Dataset;
 use gradtape::io::Idx;
-use gradtape::optim::{Adam, Sgd};
+use gradtape::optim::{
+    AdaGrad, Adadelta, Adam, Adamax, AmsGrad, Asgd, Averaged, Lamb, Lion, NAdam, RmsProp, Rprop,
+    Sgd,
+};
 use gradtape::{
     Arg, Cotangents, Expr, Feed, Fetch, Index, Out, Placeholder, Primitive, Result, RowRule,
     Session, Shape, Tape, Tensor, Vjp,
@@ -159,6 +162,34 @@ fn updates(table: &Table) -> Result<()> {
             &tape,
             sgd.into(),
             &feeds,
+        )?;
+    }
+    // The other rules: name, FLOPs a parameter, slots that are read and written.
+    let n = 1_000_000;
+    let (g, tape) = (Tensor::full([n], 1e-3)?, Tape::<f32>::new());
+    let fed = tape.placeholder("g", [n]);
+    let loss = (tape.variable("w", Tensor::zeros([n])?) * fed).sum();
+    for (name, flops, slots, train) in [
+        ("AMSGrad", 14, 3, AmsGrad::new(1e-3).minimize(loss)?),
+        ("NAdam", 15, 2, NAdam::new(1e-3).minimize(loss)?),
+        ("Adamax", 9, 2, Adamax::new(1e-3).minimize(loss)?),
+        ("LAMB", 30, 2, Lamb::new(1e-3).minimize(loss)?),
+        ("RMSProp", 9, 1, RmsProp::new(1e-3).minimize(loss)?),
+        ("AdaGrad", 8, 1, AdaGrad::new(1e-3).minimize(loss)?),
+        ("Adadelta", 15, 2, Adadelta::new(1.0).minimize(loss)?),
+        ("Rprop", 5, 2, Rprop::new(1e-3).minimize(loss)?),
+        ("ASGD", 6, 1, Asgd::new(1e-3).minimize(loss)?),
+        ("Lion", 9, 1, Lion::new(1e-3).minimize(loss)?),
+        ("Adam, averaged", 15, 3, Averaged::exponential(Adam::new(1e-3), 0.999).minimize(loss)?),
+    ] {
+        let moved = [2 + slots, 1 + slots].map(|words: usize| words * n * size_of::<f32>());
+        table.plan(
+            &format!("{name} {n}"),
+            flops * n,
+            moved,
+            &tape,
+            train.into(),
+            &[fed.feed(&g)],
         )?;
     }
     Ok(())

@@ -112,6 +112,9 @@ pub(crate) fn each_step(
     part: Range<usize>,
     mut f: impl FnMut(&Step, Range<usize>),
 ) {
+    if part.is_empty() {
+        return;
+    }
     let (mut from, mut end) = (part.start, 0);
     for (i, (step, variable)) in steps.iter().zip(variables).enumerate() {
         end += variable.len();
