@@ -14,8 +14,8 @@ use crate::scalar::Scalar;
 ///
 /// State: Σg², one number a parameter. Duchi, Hazan and Singer, *Adaptive Subgradient Methods for
 /// Online Learning and Stochastic Optimization* (2011), figure 1. s₀ = 0 and ε = 10⁻¹⁰ outside the
-/// root are PyTorch's; optax and TensorFlow have s₀ = 0.1, and optax ε = 10⁻⁷ in the root. PyTorch's
-/// decay of the rate is a [`Schedule`] here.
+/// root are PyTorch's; optax and TensorFlow have s₀ = 0.1, and optax ε = 10⁻⁷ in the root.
+/// PyTorch's decay of the rate is a [`Schedule`] here.
 ///
 /// ```
 /// use gradtape::{Session, Tape, optim::AdaGrad};

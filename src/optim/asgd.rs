@@ -13,10 +13,10 @@ use crate::scalar::Scalar;
 /// a ← a + (w − a) / max(1, t − 1 − t₀)
 /// ```
 ///
-/// State: a, one number a parameter; [`Session::swap_average`](crate::Session::swap_average) puts it
-/// in the weights' place. Polyak and Juditsky, *Acceleration of Stochastic Approximation by
-/// Averaging* (1992); the rates are those of Bottou's implementation, which PyTorch follows:
-/// λ = 10⁻⁴, α = 0.75, t₀ = 10⁶ (until which a is w). For averages beside any other optimizer see
+/// State: a, one number a parameter; [`Session::swap_average`](crate::Session::swap_average) puts
+/// it in the weights' place. Polyak and Juditsky, *Acceleration of Stochastic Approximation by
+/// Averaging* (1992); the rates are those of Bottou's implementation, which PyTorch follows: λ =
+/// 10⁻⁴, α = 0.75, t₀ = 10⁶ (until which a is w). For averages beside any other optimizer see
 /// [`Averaged`](super::Averaged).
 ///
 /// ```

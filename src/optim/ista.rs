@@ -13,9 +13,9 @@ use crate::scalar::Scalar;
 ///
 /// State: none. Daubechies, Defrise and De Mol, *An iterative thresholding algorithm for linear
 /// inverse problems with a sparsity constraint* (2004); Beck and Teboulle, *A Fast Iterative
-/// Shrinkage-Thresholding Algorithm* (2009), eq. 1.4. For a loss ‖Xw − y‖²/2 (the lasso) it descends
-/// at every rate up to 1 / ‖XᵀX‖₂. Clipping would change the minimum. An intercept is not penalized
-/// if it has a group of its own, see [`Groups`](super::Groups).
+/// Shrinkage-Thresholding Algorithm* (2009), eq. 1.4. For a loss ‖Xw − y‖²/2 (the lasso) it
+/// descends at every rate up to 1 / ‖XᵀX‖₂. Clipping would change the minimum. An intercept is not
+/// penalized if it has a group of its own, see [`Groups`](super::Groups).
 ///
 /// ```
 /// use gradtape::{Session, Tape, Tensor, optim::Ista};

@@ -14,10 +14,10 @@ use crate::scalar::Scalar;
 /// ```
 ///
 /// State: m and v, as [`Adam`]'s; a step reads parameters, gradients and state once more, for the
-/// norms, summed in f64. You et al., *Large Batch Optimization for Deep Learning: Training BERT in 76
-/// minutes* (2020), algorithm 2, with φ the identity and norms over whole variables as the layers,
-/// both as optax has it. β = (0.9, 0.999), ε = 10⁻⁶, λ = 0. Biases and scales are commonly left out
-/// of the ratio: give them a rule of their own in [`Groups`](super::Groups).
+/// norms, summed in f64. You et al., *Large Batch Optimization for Deep Learning: Training BERT in
+/// 76 minutes* (2020), algorithm 2, with φ the identity and norms over whole variables as the
+/// layers, both as optax has it. β = (0.9, 0.999), ε = 10⁻⁶, λ = 0. Biases and scales are commonly
+/// left out of the ratio: give them a rule of their own in [`Groups`](super::Groups).
 ///
 /// ```
 /// use gradtape::{Session, Tape, Tensor, optim::Lamb};

@@ -13,10 +13,10 @@ use crate::scalar::Scalar;
 /// w ← w − γ ((1 − μₜ) / (1 − Πₜ) g + μₜ₊₁ / (1 − Πₜ₊₁) m) / (√v̂ + ε)
 /// ```
 ///
-/// State: m and v, as [`Adam`]'s; the products follow from t. Dozat, *Incorporating Nesterov Momentum
-/// into Adam* (2016), algorithm 2, with PyTorch's ψ = 0.004 and its deviation: m is moved by β₁,
-/// not by μₜ. [`NAdam::with_constant_momentum`] is optax's: μₜ = β₁. A step works out Π in at most
-/// about 40 / (1 − β₁) products. Defaults as [`Adam`]'s; PyTorch's rate is 0.002.
+/// State: m and v, as [`Adam`]'s; the products follow from t. Dozat, *Incorporating Nesterov
+/// Momentum into Adam* (2016), algorithm 2, with PyTorch's ψ = 0.004 and its deviation: m is moved
+/// by β₁, not by μₜ. [`NAdam::with_constant_momentum`] is optax's: μₜ = β₁. A step works out Π in
+/// at most about 40 / (1 − β₁) products. Defaults as [`Adam`]'s; PyTorch's rate is 0.002.
 ///
 /// ```
 /// use gradtape::{Session, Tape, optim::NAdam};

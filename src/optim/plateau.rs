@@ -23,11 +23,11 @@ use crate::error::{Result, bail};
 /// # Ok::<(), gradtape::Error>(())
 /// ```
 ///
-/// The factor starts at 1 and is multiplied after more than `patience` metrics in a row that are not
-/// less than the best one by more than `threshold · |best|`. After that, as many metrics as the
+/// The factor starts at 1 and is multiplied after more than `patience` metrics in a row that are
+/// not less than the best one by more than `threshold · |best|`. After that, as many metrics as the
 /// cooldown is long do not count as bad. NaN is never better. Lower is better: negate an accuracy.
-/// The defaults (patience 10, threshold 10⁻⁴, no cooldown, smallest factor 0) are those of PyTorch's
-/// `ReduceLROnPlateau`, which changes the rate itself.
+/// The defaults (patience 10, threshold 10⁻⁴, no cooldown, smallest factor 0) are those of
+/// PyTorch's `ReduceLROnPlateau`, which changes the rate itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OnPlateau {
     multiplier: f64,

@@ -17,8 +17,8 @@ use crate::scalar::Scalar;
 ///
 /// State: m and v, as [`Adam`]'s. Liu et al., *On the Variance of the Adaptive Learning Rate and
 /// Beyond* (2020), algorithm 2, whose threshold is 4 and which has no ε. Both are PyTorch's here;
-/// optax has the same threshold and adds ε to the corrected root ([`RAdam::with_corrected_epsilon`]).
-/// Defaults as [`Adam`]'s.
+/// optax has the same threshold and adds ε to the corrected root
+/// ([`RAdam::with_corrected_epsilon`]). Defaults as [`Adam`]'s.
 ///
 /// ```
 /// use gradtape::{Session, Tape, optim::RAdam};

@@ -1,4 +1,4 @@
-//! Rprop (Riedmiller and Braun 1993): step sizes that grow and shrink by the gradients' signs alone.
+//! Rprop (Riedmiller and Braun 1993): step sizes that the gradients' signs alone decide.
 
 use super::{Pace, Rule, Schedule, Step, Whole, positive, trains};
 use crate::error::{Result, bail};
@@ -14,9 +14,9 @@ use crate::scalar::Scalar;
 /// ```
 ///
 /// State: p and s, two numbers a parameter. Riedmiller and Braun, *A Direct Adaptive Method for
-/// Faster Backpropagation Learning: The RPROP Algorithm* (1993), in the form without backtracking of
-/// Igel and Hüsken (2000), iRprop⁻, as in PyTorch and optax, whose numbers these are: η = (0.5, 1.2),
-/// s in [10⁻⁶, 50]. There the rate is only the size of the first step; here a schedule, and
+/// Faster Backpropagation Learning: The RPROP Algorithm* (1993), in the form without backtracking
+/// of Igel and Hüsken (2000), iRprop⁻, as in PyTorch and optax, whose numbers these are: η = (0.5,
+/// 1.2), s in [10⁻⁶, 50]. There the rate is only the size of the first step; here a schedule, and
 /// [`Session::scale_rate`](crate::Session::scale_rate), scale those after it, and a rate of 0 moves
 /// nothing.
 ///

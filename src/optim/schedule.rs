@@ -56,8 +56,8 @@ pub enum Schedule {
         /// The steps from one to the other.
         n_steps: u64,
     },
-    /// As [`Schedule::Cosine`], and then from the first rate again, each time over `growth` times as
-    /// many steps.
+    /// As [`Schedule::Cosine`], and then from the first rate again, each time over `growth` times
+    /// as many steps.
     ///
     /// Loshchilov and Hutter, *SGDR* (2017), eq. 5.
     CosineRestarts {
