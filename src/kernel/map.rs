@@ -140,6 +140,9 @@ pub(crate) enum Access {
     /// Repeated along some axes: the loop's extents and this input's strides (0 repeats),
     /// adjacent axes folded.
     Strided { rank: u8, extents: [usize; MAX_RANK], strides: [usize; MAX_RANK] },
+    /// One to one, and found in the memory of the output of this number, which the loop writes
+    /// over it. There is no slice of its own.
+    Over(u8),
 }
 
 /// A fused loop.
@@ -217,7 +220,7 @@ impl<T: Scalar> MapLoop<T> {
             match access {
                 Access::Dense => assert_eq!(x.len(), range.len(), "dense input"),
                 Access::Splat => copies[copy..][..range.len().min(BLOCK)].fill(x[0]),
-                Access::Strided { .. } => {}
+                Access::Strided { .. } | Access::Over(_) => {}
             }
             copy += if *access == Access::Dense { 0 } else { BLOCK };
         }
@@ -225,9 +228,16 @@ impl<T: Scalar> MapLoop<T> {
             let n = BLOCK.min(range.len() - start);
             let mut copy = 0;
             for (access, x) in self.inputs.iter().zip(inputs) {
-                if let Access::Strided { rank, extents, strides } = access {
-                    let block = &mut copies[copy..copy + n];
-                    Walk::from(range.start + start, x, *rank, extents, strides).fill(block);
+                match access {
+                    Access::Strided { rank, extents, strides } => {
+                        let block = &mut copies[copy..copy + n];
+                        Walk::from(range.start + start, x, *rank, extents, strides).fill(block);
+                    }
+                    Access::Over(o) => {
+                        let x = &outputs[*o as usize][start..start + n];
+                        copies[copy..copy + n].copy_from_slice(x);
+                    }
+                    Access::Dense | Access::Splat => {}
                 }
                 copy += if *access == Access::Dense { 0 } else { BLOCK };
             }
