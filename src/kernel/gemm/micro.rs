@@ -205,7 +205,7 @@ pub(in crate::kernel) mod x86 {
     use core::arch::x86_64::*;
 
     /// From this many terms on there is time to fetch what a tile's columns are added to.
-    const FAR: usize = 64;
+    pub(in crate::kernel) const FAR: usize = 64;
     /// Columns of A that are fetched before they are read, when packing.
     const AHEAD: usize = 16;
 
