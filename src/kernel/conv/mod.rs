@@ -227,6 +227,9 @@ impl Conv {
         let kernels = Kernels::<T>::get();
         let (most_places, most_cols) = kernels.dots_extents();
         let mut strips = self.strips_of_input();
+        if run == 0 {
+            return dw.fill(T::zero());
+        }
         let (scratch, blocks) = scratch.split_at_mut(strips.len());
         let n_terms = self.terms().max(1);
         // Sums in the order of the blocks of dot products; each term has its columns side by side.
@@ -239,8 +242,8 @@ impl Conv {
                 part.step_by(cols).map(move |first| (group, first, cols.min(end - first)))
             })
         };
+        assert!(sums.len() >= parts().count() * n_terms, "conv: got {} of scratch", sums.len());
         let terms_of_column = group_in * self.rows.taps;
-        let width = if run == 0 { 0 } else { width };
         for column in 0..width {
             let taps = self.columns_of_input(column);
             strips.load(self.columns.inputs_of(column), x, self.rows.input, scratch);
