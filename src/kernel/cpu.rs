@@ -104,6 +104,19 @@ impl Level for Unfused {
     }
 }
 
+/// Asks for the cache line of `x` to be brought into L2, where there is an instruction for it.
+#[inline(always)]
+pub(in crate::kernel) fn fetch<T>(x: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint that every x86-64 has; it accesses nothing.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(x).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = x;
+}
+
 /// `multiversion! { fn name<T: Scalar>(x: &[T]) -> T { … } }`: the same safe loop compiled for each
 /// [`Cpu`] level, and the right one called. What the body calls must be `#[inline(always)]` to
 /// be compiled with it. The bits are the same at every level: Rust neither reorders sums nor

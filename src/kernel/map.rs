@@ -140,6 +140,9 @@ pub(crate) enum Access {
     /// Repeated along some axes: the loop's extents and this input's strides (0 repeats),
     /// adjacent axes folded.
     Strided { rank: u8, extents: [usize; MAX_RANK], strides: [usize; MAX_RANK] },
+    /// One to one, and found in the memory of the output of this number, which the loop writes
+    /// over it. There is no slice of its own.
+    Over(u8),
 }
 
 /// A fused loop.
@@ -217,7 +220,7 @@ impl<T: Scalar> MapLoop<T> {
             match access {
                 Access::Dense => assert_eq!(x.len(), range.len(), "dense input"),
                 Access::Splat => copies[copy..][..range.len().min(BLOCK)].fill(x[0]),
-                Access::Strided { .. } => {}
+                Access::Strided { .. } | Access::Over(_) => {}
             }
             copy += if *access == Access::Dense { 0 } else { BLOCK };
         }
@@ -225,9 +228,16 @@ impl<T: Scalar> MapLoop<T> {
             let n = BLOCK.min(range.len() - start);
             let mut copy = 0;
             for (access, x) in self.inputs.iter().zip(inputs) {
-                if let Access::Strided { rank, extents, strides } = access {
-                    let block = &mut copies[copy..copy + n];
-                    Walk::from(range.start + start, x, *rank, extents, strides).fill(block);
+                match access {
+                    Access::Strided { rank, extents, strides } => {
+                        let block = &mut copies[copy..copy + n];
+                        Walk::from(range.start + start, x, *rank, extents, strides).fill(block);
+                    }
+                    Access::Over(o) => {
+                        let x = &outputs[*o as usize][start..start + n];
+                        copies[copy..copy + n].copy_from_slice(x);
+                    }
+                    Access::Dense | Access::Splat => {}
                 }
                 copy += if *access == Access::Dense { 0 } else { BLOCK };
             }
@@ -446,6 +456,41 @@ mod tests {
                     assert_eq!((y[i], z[i]), (want, want - x[i]), "{i} of {rows} rows, {cut}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn an_output_over_an_input_has_what_it_would_have_elsewhere() {
+        let sub: Loop<f64> = Loop::Two(|a, b, y| each2(|a, b| a - b, a, b, y));
+        let mul: Loop<f64> = Loop::Two(|a, b, y| each2(|a, b| a * b, a, b, y));
+        for n in [1, 511, 512, 513, 1300] {
+            // y = b - a, z = y * a, with z over a: a is read after z's block is begun.
+            let step = |run, args, to| Instruction { run, args, to };
+            let (a, b, y) = (Slot::Input(0), Slot::Input(1), Slot::Output(0));
+            let mut program = MapLoop {
+                code: vec![
+                    step(mul, [b, b, b], Target::Output(1)),
+                    step(sub, [b, a, a], Target::Output(0)),
+                    step(mul, [y, a, a], Target::Output(1)),
+                ],
+                inputs: vec![Access::Dense, Access::Dense],
+                n_outputs: 2,
+                n_registers: 0,
+                n_sums: 0,
+                n_ops: 3,
+                len: n,
+            };
+            let a: Vec<f64> = (0..n).map(|i| i as f64 * 0.5).collect();
+            let b: Vec<f64> = (0..n).map(|i| 7.0 - i as f64).collect();
+            let mut run = |access, z: &mut [f64], a: &[f64]| {
+                program.inputs[0] = access;
+                let (mut y, mut scratch) = (vec![0.0; n], vec![f64::NAN; program.scratch()]);
+                program.run(0..n, &[a, &b], &mut [&mut y, z], &mut [], &mut scratch);
+                y
+            };
+            let (mut z, mut over) = (vec![0.0; n], a.clone());
+            let y = run(Access::Dense, &mut z, &a);
+            assert_eq!((run(Access::Over(1), &mut over, &[]), over), (y, z), "{n}");
         }
     }
 }

@@ -10,19 +10,24 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::arena::Frame;
-use crate::kernel::map::MAX_INPUTS;
+use crate::kernel::map::{Access, MAX_INPUTS};
 use crate::kernel::rows::RowPass;
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
 use crate::tape::op::Op;
 use crate::tape::{Graph, NodeId};
 use crate::tensor::Tensor;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// From so many elements on, the copy of a fetched value is worth saving.
 const LARGE: usize = 1 << 10;
+
+/// From so many elements on, a loop writes over an input that nothing reads later: what it would
+/// write elsewhere had to come into cache first. Fewer are in cache anyway.
+const IN_PLACE: usize = 1 << 14;
 
 /// Elements to which pieces are rounded: a cache line of f32.
 const GRAIN: usize = 16;
@@ -88,7 +93,18 @@ pub(super) fn place<T: Scalar>(
 
     let mut instructions = Vec::with_capacity(items.len());
     let mut frees: BTreeMap<usize, Vec<(DType, Range<usize>)>> = BTreeMap::new();
-    for (at, ((item, code), (reads, writes))) in items.iter().zip(loops).zip(&steps).enumerate() {
+    for (at, ((item, mut code), (reads, writes))) in items.iter().zip(loops).zip(&steps).enumerate()
+    {
+        if let (Item::Loop(_), Some(code)) = (item, &mut code)
+            && code.code.len >= IN_PLACE
+            && let Some(dying) = frees.get_mut(&at)
+        {
+            for (id, piece) in placer.write_over(code, dying) {
+                if last_read[id as usize] < items.len() {
+                    frees.entry(last_read[id as usize].max(at)).or_default().push(piece);
+                }
+            }
+        }
         for &id in writes {
             if placer.at[id as usize].is_some() {
                 continue;
@@ -114,6 +130,11 @@ pub(super) fn place<T: Scalar>(
         };
         let guards = guards(writes).iter().map(guard).collect::<Result<_>>()?;
         let shapes: Vec<_> = inputs.iter().map(|o| o.shape).collect();
+        let is_over = |i: usize| match (item, &code) {
+            (Item::Loop(_), Some(c)) => matches!(c.code.inputs[i], Access::Over(_)),
+            _ => false,
+        };
+        let is_over: Vec<bool> = (0..inputs.len()).map(is_over).collect();
         let (code, wanted, sums, source) = match (item, code) {
             (Item::Loop(members), Some(c)) => {
                 let (scratch, sums) = (c.code.scratch(), c.code.n_sums * c.code.n_blocks());
@@ -149,7 +170,10 @@ pub(super) fn place<T: Scalar>(
             [scratch, sums].into_iter().chain(outputs.iter().map(|o| o.piece(DType::Float))),
             outputs.iter().map(|o| o.piece(DType::Index)),
         );
-        let read = |dtype| inputs.iter().map(|o| o.piece(dtype)).collect();
+        let read = |dtype| {
+            let beside = |(o, over): (&Operand, &bool)| if *over { 0..0 } else { o.piece(dtype) };
+            inputs.iter().zip(&is_over).map(beside).collect()
+        };
         instructions.push(Instruction {
             floats: Frame::new(floats_written.collect(), read(DType::Float)),
             indices: Frame::new(indices_written.collect(), read(DType::Index)),
@@ -402,6 +426,42 @@ impl<'p, T: Scalar> Placer<'p, T> {
             block.len += from.len;
         }
         Ok(block)
+    }
+
+    /// Places outputs of a loop over inputs of it whose memory is about to be free, the last
+    /// recorded first: what was computed last is in cache. Takes their pieces from `dying`, and
+    /// gives them with the outputs.
+    fn write_over(
+        &mut self,
+        code: &mut Compiled<T>,
+        dying: &mut Vec<(DType, Range<usize>)>,
+    ) -> Vec<(ValueId, (DType, Range<usize>))> {
+        let program = self.program;
+        let roots: Vec<ValueId> = code.inputs.iter().map(|&id| program.root(id)).collect();
+        let whole = |i: &usize| {
+            let alone = roots.iter().filter(|&&root| root == roots[*i]).count() == 1;
+            alone
+                && code.code.inputs[*i] == Access::Dense
+                && program.value(roots[*i]).shape.len() == code.code.len
+        };
+        let mut whole: Vec<usize> = (0..roots.len()).filter(whole).collect();
+        whole.sort_unstable_by_key(|&i| Reverse(roots[i]));
+        let mut placed = Vec::new();
+        let outputs = (0..).zip(&code.outputs).filter(|(_, id)| self.at[**id as usize].is_none());
+        let mut outputs = outputs.collect::<Vec<(u8, &ValueId)>>().into_iter();
+        for i in whole {
+            let piece = dying.iter().position(|(dtype, piece)| {
+                *dtype == DType::Float
+                    && self.at[roots[i] as usize] == Some(Place::Arena(piece.start))
+            });
+            let Some(piece) = piece else { continue };
+            let Some((o, &id)) = outputs.next() else { break };
+            let piece = dying.swap_remove(piece);
+            self.at[id as usize] = Some(Place::Arena(piece.1.start));
+            code.code.inputs[i] = Access::Over(o);
+            placed.push((id, piece));
+        }
+        placed
     }
 
     /// Gives large values a buffer of their own that are fetched, once, and that no effect reads,

@@ -123,8 +123,8 @@ impl Report {
                 }
             };
             let once = |(i, o): (usize, &Operand)| {
-                let before = step.inputs[..i].iter().chain(&step.outputs);
-                let again = before.into_iter().any(|p| (p.place, p.dtype) == (o.place, o.dtype));
+                let mut before = step.inputs[..i].iter();
+                let again = before.any(|p| (p.place, p.dtype) == (o.place, o.dtype));
                 if again { 0 } else { bytes::<T>(o) }
             };
             report.instructions.push(Work {

@@ -100,7 +100,7 @@ impl<T: Scalar> Tiles<T> {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{Tile, Tiles, table};
-    use crate::kernel::gemm::micro::x86::write;
+    use crate::kernel::gemm::micro::x86::{FAR, fetch_tile, write};
     use crate::kernel::gemm::simd::Simd;
     use core::arch::x86_64::*;
 
@@ -115,6 +115,9 @@ mod x86 {
             let last = V::first(t.rows - (M - 1) * V::LANES);
             let mut acc = [[V::zero(); M]; N];
             let b_step = t.b_step;
+            if t.terms.len >= FAR {
+                fetch_tile::<V, M, N>(c.as_ptr(), t.c_step);
+            }
             for &(a, b) in &t.terms.at[..t.terms.len] {
                 let (a, b) = (t.a.as_ptr().add(a), t.b.as_ptr().add(b));
                 let mut col = [V::zero(); M];

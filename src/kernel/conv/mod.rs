@@ -12,7 +12,7 @@ use crate::kernel::gemm::micro::{DOTS, DotBlock, Dots, Kernels};
 use crate::kernel::window::Axis;
 use micro::{Terms, Tile, Tiles};
 use std::ops::Range;
-use strip::{Strip, Strips};
+use strip::{Ahead, Strip, Strips};
 
 /// y\[n, i, j, o\] = Σ x\[n, i·stride + p·dilation − before, …, c\] w\[p, q, c, o\] over the
 /// taps p, q and the channels c of o's group; x is zero outside.
@@ -39,9 +39,16 @@ impl Conv {
         self.rows.taps * self.columns.taps * (self.inputs / self.groups)
     }
 
-    /// The scratch of [`Conv::forward`] and [`Conv::weights`].
+    /// The scratch of [`Conv::forward`].
     pub(crate) fn scratch(&self) -> usize {
         self.strips_of_input().len()
+    }
+
+    /// The scratch of [`Conv::weights`].
+    pub(crate) fn scratch_of_weights<T: Scalar>(&self) -> usize {
+        let (_, most_cols) = Kernels::<T>::get().dots_extents();
+        let n_blocks = self.groups * (self.outputs / self.groups).div_ceil(most_cols);
+        self.strips_of_input().len() + n_blocks * self.terms() * DOTS.1
     }
 
     /// The scratch of [`Conv::input`].
@@ -98,9 +105,12 @@ impl Conv {
             }
             let taps = self.columns_of_input(column);
             strips.load(self.columns.inputs_of(column), x, self.rows.input, scratch);
+            let next = self.columns.inputs_of((column + 1).min(width - 1));
+            let mut ahead = strips.ahead(next, x, self.rows.input);
             for (group, part) in by_group(channels, group_out) {
                 let mut sum = Sum {
                     terms: &mut terms,
+                    ahead: &mut ahead,
                     a: scratch,
                     b: &w[part.start * self.terms()..],
                     b_step: self.terms(),
@@ -149,6 +159,8 @@ impl Conv {
             }
             let taps = self.columns_of_output(column);
             strips.load(self.columns.outputs_of(column), dy, self.rows.output, scratch);
+            let next = self.columns.outputs_of((column + 1).min(width - 1));
+            let mut ahead = strips.ahead(next, dy, self.rows.output);
             for (group, part) in by_group(channels, group_in) {
                 let start = (column + width * part.start - units.start) * self.batch * height;
                 // Rows that are a stride apart see the same taps.
@@ -160,6 +172,7 @@ impl Conv {
                     };
                     let mut sum = Sum {
                         terms: &mut terms,
+                        ahead: &mut ahead,
                         a: scratch,
                         b: &w[taps_all * (part.start % group_in + group_in * group * group_out)..],
                         b_step: taps_all,
@@ -214,46 +227,77 @@ impl Conv {
         let kernels = Kernels::<T>::get();
         let (most_places, most_cols) = kernels.dots_extents();
         let mut strips = self.strips_of_input();
-        dw.fill(T::zero());
         if run == 0 {
-            return;
+            return dw.fill(T::zero());
         }
+        let (scratch, blocks) = scratch.split_at_mut(strips.len());
+        let n_terms = self.terms().max(1);
+        // Sums in the order of the blocks of dot products; each term has its columns side by side.
+        let sums = blocks.as_chunks_mut::<{ DOTS.1 }>().0;
+        sums.fill([T::zero(); DOTS.1]);
+        let parts = || {
+            by_group(units.clone(), group_out).flat_map(|(group, part)| {
+                let cols = equal_parts(part.len(), most_cols);
+                let end = part.end;
+                part.step_by(cols).map(move |first| (group, first, cols.min(end - first)))
+            })
+        };
+        assert!(sums.len() >= parts().count() * n_terms, "conv: got {} of scratch", sums.len());
+        let terms_of_column = group_in * self.rows.taps;
         for column in 0..width {
             let taps = self.columns_of_input(column);
             strips.load(self.columns.inputs_of(column), x, self.rows.input, scratch);
-            for (group, part) in by_group(units.clone(), group_out) {
-                let cols = equal_parts(part.len(), most_cols);
-                for first in part.clone().step_by(cols) {
-                    let cols = cols.min(part.end - first);
-                    let dw = &mut dw[(first - units.start) * self.terms()..];
-                    let b = &dy[(column + width * first) * run..];
-                    let (mut at, mut weight, mut n) = ([0; DOTS.0], [0; DOTS.0], 0);
-                    let mut add = |at: &[usize], weight: &[usize]| {
-                        let mut out: DotBlock<T> = [[T::zero(); DOTS.1]; DOTS.0];
-                        let dots = Dots { k: run, a: scratch, at, b, b_step: width * run, cols };
-                        kernels.dots(&dots, &mut out);
-                        for (&weight, out) in weight.iter().zip(&out) {
-                            for (o, &value) in out[..cols].iter().enumerate() {
-                                dw[o * self.terms() + weight] += value;
-                            }
-                        }
-                    };
-                    for (q, from) in taps.clone() {
-                        let from = strips.column(from) + group * group_in * strips.channel();
-                        for c in 0..group_in {
-                            for p in 0..self.rows.taps {
-                                at[n] = from + c * strips.channel() + strips.tap(p);
-                                weight[n] = p + self.rows.taps * (q + self.columns.taps * c);
-                                n += 1;
-                                if n == most_places {
-                                    add(&at[..n], &weight[..n]);
-                                    n = 0;
-                                }
+            let next = self.columns.inputs_of((column + 1).min(width - 1));
+            let mut ahead = strips.ahead(next, x, self.rows.input);
+            let mut parts_left = parts();
+            for sums in sums.chunks_exact_mut(n_terms) {
+                let Some((group, first, cols)) = parts_left.next() else { break };
+                let b = &dy[(column + width * first) * run..];
+                let b_next = b.get(width * run * cols..).unwrap_or_default();
+                let mut b_ahead = Ahead::new(b_next, run, width * run, cols);
+                let (mut at, mut n) = ([0; DOTS.0], 0);
+                let mut out: DotBlock<T> = [[T::zero(); DOTS.1]; DOTS.0];
+                let mut add = |at: &[usize], end: usize| {
+                    let dots = Dots { k: run, a: scratch, at, b, b_step: width * run, cols };
+                    b_ahead.fetch(LINES / 2);
+                    ahead.fetch(LINES / 4);
+                    kernels.dots(&dots, &mut out);
+                    let sums = sums[end - at.len()..end].as_flattened_mut();
+                    sums.iter_mut().zip(out.as_flattened()).for_each(|(sum, &x)| *sum += x);
+                };
+                let mut term = 0;
+                for (q, from) in taps.clone() {
+                    let from = strips.column(from) + group * group_in * strips.channel();
+                    term = q * terms_of_column;
+                    for c in 0..group_in {
+                        for p in 0..self.rows.taps {
+                            at[n] = from + c * strips.channel() + strips.tap(p);
+                            (n, term) = (n + 1, term + 1);
+                            if n == most_places {
+                                add(&at[..n], term);
+                                n = 0;
                             }
                         }
                     }
-                    if n > 0 {
-                        add(&at[..n], &weight[..n]);
+                }
+                if n > 0 {
+                    add(&at[..n], term);
+                }
+            }
+        }
+        for (sums, (_, first, cols)) in sums.chunks_exact(n_terms).zip(parts()) {
+            for (o, dw) in dw[(first - units.start) * n_terms..]
+                .chunks_exact_mut(n_terms)
+                .take(cols)
+                .enumerate()
+            {
+                for q in 0..self.columns.taps {
+                    for c in 0..group_in {
+                        for p in 0..self.rows.taps {
+                            let term = p + self.rows.taps * (c + group_in * q);
+                            let weight = p + self.rows.taps * (q + self.columns.taps * c);
+                            dw[weight] = sums[term][o];
+                        }
                     }
                 }
             }
@@ -278,9 +322,15 @@ fn equal_parts(n: usize, max: usize) -> usize {
     n.div_ceil(n.div_ceil(max).max(1)).max(1)
 }
 
+/// Cache lines that are asked for ahead beside each tile, or block of dot products: what a core
+/// waits for at once, at most.
+const LINES: usize = 16;
+
 /// One column of some channels as sums over terms that are pushed one by one.
-struct Sum<'a, T> {
+struct Sum<'a, 'x, T> {
     terms: &'a mut Terms,
+    /// What the next column reads.
+    ahead: &'a mut Ahead<'x, T>,
     a: &'a [T],
     b: &'a [T],
     b_step: usize,
@@ -291,7 +341,7 @@ struct Sum<'a, T> {
     add: bool,
 }
 
-impl<T: Scalar> Sum<'_, T> {
+impl<T: Scalar> Sum<'_, '_, T> {
     #[inline]
     fn push(&mut self, a: usize, b: usize) {
         if self.terms.is_full() {
@@ -316,6 +366,7 @@ impl<T: Scalar> Sum<'_, T> {
                     c_step: self.c_step,
                     add: self.add,
                 };
+                self.ahead.fetch(LINES);
                 kernels.tile(&tile, &mut self.c[row + col * self.c_step..]);
             }
         }

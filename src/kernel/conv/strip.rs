@@ -2,6 +2,7 @@
 //! contiguous; a few columns at a time, which stay in cache.
 
 use crate::Scalar;
+use crate::kernel::cpu::fetch;
 use crate::kernel::window::Axis;
 use std::ops::Range;
 
@@ -152,6 +153,20 @@ impl Strips {
         }
     }
 
+    /// What the next [`Strips::load`] of these columns will read.
+    pub(super) fn ahead<'a, T>(
+        &self,
+        columns: Range<usize>,
+        image: &'a [T],
+        rows: usize,
+    ) -> Ahead<'a, T> {
+        let run = rows * self.batch;
+        let width = image.len() / (run * self.channels).max(1);
+        let first = self.next.max(columns.start);
+        let n = (columns.end.max(first) - first) * run;
+        Ahead::new(&image[(first * run).min(image.len())..], n, width * run, self.channels)
+    }
+
     /// Where a column that is loaded begins.
     #[inline]
     pub(super) fn column(&self, column: usize) -> usize {
@@ -177,3 +192,43 @@ impl Strips {
         ((first + before) / stride - before / stride, (first + before) % stride)
     }
 }
+
+/// Runs of numbers that will soon be read, some of whose cache lines are asked for at a time, while
+/// sums keep the core busy: runs as short as a column of one channel are over before the hardware
+/// has seen that memory is read in order.
+pub(super) struct Ahead<'a, T> {
+    from: &'a [T],
+    len: usize,
+    /// From a run to the next.
+    step: usize,
+    n_runs: usize,
+    /// The next number to ask for, in the first run.
+    at: usize,
+}
+
+impl<'a, T> Ahead<'a, T> {
+    pub(super) fn new(from: &'a [T], len: usize, step: usize, n_runs: usize) -> Self {
+        Ahead { from, len, step, n_runs: if len == 0 { 0 } else { n_runs }, at: 0 }
+    }
+
+    /// Asks for the next `n_lines`.
+    #[inline]
+    pub(super) fn fetch(&mut self, n_lines: usize) {
+        for _ in 0..n_lines {
+            if self.n_runs == 0 {
+                return;
+            }
+            if let Some(x) = self.from.get(self.at) {
+                fetch(x);
+            }
+            self.at += (LINE / size_of::<T>()).max(1);
+            if self.at >= self.len {
+                self.from = self.from.get(self.step..).unwrap_or_default();
+                (self.at, self.n_runs) = (0, self.n_runs - 1);
+            }
+        }
+    }
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;

@@ -69,7 +69,7 @@ fn check<T: Scalar>(conv: &Conv, seed: u64) {
     let kernels: [(Kernel<T>, _, _, _, _, _); 3] = [
         (Conv::forward, &x, &w, [0, 1, 2], conv.columns.output * conv.outputs, conv.scratch()),
         (Conv::input, &y, &w, [2, 1, 0], conv.columns.input * conv.inputs, conv.scratch_of_input()),
-        (Conv::weights, &x, &y, [0, 2, 1], conv.outputs, conv.scratch()),
+        (Conv::weights, &x, &y, [0, 2, 1], conv.outputs, conv.scratch_of_weights::<T>()),
     ];
     for (k, (kernel, a, b, places, units, scratch)) in kernels.into_iter().enumerate() {
         let len = [&x, &w, &y][places[2]].len();

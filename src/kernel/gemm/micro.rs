@@ -66,6 +66,7 @@ pub(super) struct Square<'a, T> {
 
 type TransposeFn<T> = unsafe fn(&Square<T>, &mut [T], usize);
 type TileFn<T> = unsafe fn(&Tile<T>, &mut [T]);
+type PackingFn<T> = unsafe fn(&Tile<T>, &mut [T], &mut [T], usize);
 type DotsFn<T> = unsafe fn(&Dots<T>, &mut DotBlock<T>);
 type LanesFn<T> = unsafe fn(&Lanes<T>, &mut [T]);
 
@@ -75,6 +76,8 @@ pub(in crate::kernel) struct Kernels<T: 'static> {
     /// Numbers in a register.
     pub lanes: usize,
     tile: &'static [&'static [TileFn<T>]],
+    /// As `tile`, but for the most columns only.
+    packing: &'static [&'static [PackingFn<T>]],
     dots: &'static [&'static [DotsFn<T>]],
     batch: &'static [&'static [LanesFn<T>]],
     transpose: TransposeFn<T>,
@@ -115,6 +118,7 @@ impl<T: Scalar> Kernels<T> {
             &Kernels {
                 lanes: LANES,
                 tile: table!(tile, T; 1 2; [1 2 3 4]),
+                packing: table!(packing, T; 1 2; [4]),
                 dots: table!(dots, T; 1 2 3 4; [1 2 3 4]),
                 batch: table!(batch, T; 1 2 3 4; [1 2 3 4]),
                 transpose: transpose::<T>,
@@ -158,6 +162,20 @@ impl<T: Scalar> Kernels<T> {
         unsafe { self.tile[last_row / self.lanes][last_col](t, c) }
     }
 
+    /// Runs the tile kernel for these rows and the most columns, and writes A's columns `to_step`
+    /// apart on the way: the time that memory takes passes under the sums.
+    #[inline]
+    pub(super) fn packing(&self, t: &Tile<T>, c: &mut [T], to: &mut [T], to_step: usize) {
+        let (last_row, last_col, last_k) = (t.rows - 1, t.cols - 1, t.k - 1);
+        assert!(t.cols == self.tile_extents().1);
+        assert!(last_row + last_k * t.a_step < t.a.len());
+        assert!(last_k * t.b_row + last_col * t.b_col < t.b.len());
+        assert!(last_row + last_col * t.c_step < c.len());
+        assert!(last_row + last_k * to_step < to.len());
+        // SAFETY: as above.
+        unsafe { self.packing[last_row / self.lanes][0](t, c, to, to_step) }
+    }
+
     /// Runs the dot product kernel for these extents.
     #[inline]
     pub(in crate::kernel) fn dots(&self, d: &Dots<T>, out: &mut DotBlock<T>) {
@@ -186,25 +204,48 @@ pub(in crate::kernel) mod x86 {
     use super::{DotBlock, Dots, Kernels, Lanes, Square, Tile};
     use core::arch::x86_64::*;
 
+    /// From this many terms on there is time to fetch what a tile's columns are added to.
+    pub(in crate::kernel) const FAR: usize = 64;
+    /// Columns of A that are fetched before they are read, when packing.
+    const AHEAD: usize = 16;
+
     /// # Safety
     /// The instructions of `V`; (M − 1)·LANES < rows ≤ M·LANES, N = cols, and slices as long as
-    /// [`Kernels::tile`] checks.
+    /// [`Kernels::tile`], and if PACK, [`Kernels::packing`] checks.
     #[inline(always)]
-    unsafe fn tile<V: Simd, const M: usize, const N: usize>(t: &Tile<V::T>, c: &mut [V::T]) {
+    unsafe fn tile<V: Simd, const M: usize, const N: usize, const PACK: bool>(
+        t: &Tile<V::T>,
+        c: &mut [V::T],
+        to: &mut [V::T],
+        to_step: usize,
+    ) {
         // SAFETY: full registers lie inside `rows`, the last one is masked to it, and steps run
         // to the last k, row and column only, which the caller has checked. Pointers move past
-        // the last element only by `wrapping_add`.
+        // the last element only by `wrapping_add`; what is fetched is not accessed.
         unsafe {
             let last = V::first(t.rows - (M - 1) * V::LANES);
             let mut acc = [[V::zero(); M]; N];
-            let (mut a, mut b) = (t.a.as_ptr(), t.b.as_ptr());
+            let (mut a, mut b, mut to) = (t.a.as_ptr(), t.b.as_ptr(), to.as_mut_ptr());
             let (a_step, b_row, b_col) = (t.a_step, t.b_row, t.b_col);
+            if t.k >= FAR {
+                fetch_tile::<V, M, N>(c.as_ptr(), t.c_step);
+            }
             for _ in 0..t.k {
                 let mut col = [V::zero(); M];
                 for (i, v) in col[..M - 1].iter_mut().enumerate() {
                     *v = V::load(a.add(i * V::LANES));
                 }
                 col[M - 1] = V::load_first(a.add((M - 1) * V::LANES), last);
+                if PACK {
+                    for (i, v) in col[..M - 1].iter().enumerate() {
+                        v.store(to.add(i * V::LANES));
+                    }
+                    col[M - 1].store_first(to.add((M - 1) * V::LANES), last);
+                    to = to.wrapping_add(to_step);
+                    for i in 0..M {
+                        fetch(a.wrapping_add(AHEAD * a_step + i * V::LANES));
+                    }
+                }
                 for (j, acc) in acc.iter_mut().enumerate() {
                     let x = V::splat(*b.add(j * b_col));
                     for (acc, v) in acc.iter_mut().zip(col) {
@@ -215,6 +256,26 @@ pub(in crate::kernel) mod x86 {
                 b = b.wrapping_add(b_row);
             }
             write::<V, M, N>(acc, last, c.as_mut_ptr(), t.c_step, t.add);
+        }
+    }
+
+    /// Asks for the cache line of `p`; no place is wrong to ask for.
+    #[inline(always)]
+    fn fetch<T>(p: *const T) {
+        // SAFETY: a hint, which every x86-64 has and which accesses nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+
+    /// Asks for the N columns of M registers that [`write`] will write.
+    #[inline(always)]
+    pub(in crate::kernel) fn fetch_tile<V: Simd, const M: usize, const N: usize>(
+        c: *const V::T,
+        c_step: usize,
+    ) {
+        for j in 0..N {
+            for i in 0..M {
+                fetch(c.wrapping_add(j * c_step + i * V::LANES));
+            }
         }
     }
 
@@ -365,8 +426,8 @@ pub(in crate::kernel) mod x86 {
 
     /// The kernels compiled for a level, and their tables for both scalars.
     macro_rules! level {
-        ($features:literal, $tile:ident, $dots:ident, $batch:ident, $transpose:ident,
-         $m:tt, $n:tt, $r:tt, $c:tt, $($TABLE:ident: $V:ty, $lanes:literal),*) => {
+        ($features:literal, $tile:ident, $packing:ident, $dots:ident, $batch:ident,
+         $transpose:ident, $m:tt, $n:tt, $most:tt, $r:tt, $c:tt, $($TABLE:ident: $V:ty, $lanes:literal),*) => {
             /// # Safety
             /// As [`tile`].
             #[target_feature(enable = $features)]
@@ -375,7 +436,19 @@ pub(in crate::kernel) mod x86 {
                 c: &mut [V::T],
             ) {
                 // SAFETY: the caller's.
-                unsafe { tile::<V, M, N>(t, c) }
+                unsafe { tile::<V, M, N, false>(t, c, &mut [], 0) }
+            }
+            /// # Safety
+            /// As [`tile`].
+            #[target_feature(enable = $features)]
+            unsafe fn $packing<V: Simd, const M: usize, const N: usize>(
+                t: &Tile<V::T>,
+                c: &mut [V::T],
+                to: &mut [V::T],
+                to_step: usize,
+            ) {
+                // SAFETY: the caller's.
+                unsafe { tile::<V, M, N, true>(t, c, to, to_step) }
             }
             /// # Safety
             /// As [`dots`].
@@ -411,6 +484,7 @@ pub(in crate::kernel) mod x86 {
             $(pub(super) static $TABLE: Kernels<<$V as Simd>::T> = Kernels {
                 lanes: <$V>::LANES,
                 tile: level!(@ $tile, $V, $m, $n),
+                packing: level!(@ $packing, $V, $m, $most),
                 dots: level!(@ $dots, $V, $r, $c),
                 batch: level!(@ $batch, $V, $r, $c),
                 transpose: $transpose::<$V, $lanes>,
@@ -420,12 +494,14 @@ pub(in crate::kernel) mod x86 {
     }
     level!(
         "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma",
-        tile_avx512, dots_avx512, batch_avx512, transpose_avx512, [1 2 3], [1 2 3 4 5 6 7 8], [1 2 3 4], [1 2 3 4 5 6],
+        tile_avx512, packing_avx512, dots_avx512, batch_avx512, transpose_avx512,
+        [1 2 3], [1 2 3 4 5 6 7 8], [8], [1 2 3 4], [1 2 3 4 5 6],
         AVX512_F32: __m512, 16, AVX512_F64: __m512d, 8
     );
     level!(
         "avx2,fma",
-        tile_avx2, dots_avx2, batch_avx2, transpose_avx2, [1 2], [1 2 3 4 5 6], [1 2 3], [1 2 3 4],
+        tile_avx2, packing_avx2, dots_avx2, batch_avx2, transpose_avx2,
+        [1 2], [1 2 3 4 5 6], [6], [1 2 3], [1 2 3 4],
         AVX2_F32: __m256, 8, AVX2_F64: __m256d, 4
     );
 }
@@ -455,6 +531,19 @@ fn tile<T: Scalar, const M: usize, const N: usize>(t: &Tile<T>, c: &mut [T]) {
         }
     }
     write(&acc, t.rows, c, t.c_step, t.add);
+}
+
+/// The twin of the tile kernels that pack.
+fn packing<T: Scalar, const M: usize, const N: usize>(
+    t: &Tile<T>,
+    c: &mut [T],
+    to: &mut [T],
+    to_step: usize,
+) {
+    for p in 0..t.k {
+        to[p * to_step..][..t.rows].copy_from_slice(&t.a[p * t.a_step..][..t.rows]);
+    }
+    tile::<T, M, N>(t, c);
 }
 
 /// The twin of writing a tile.

@@ -372,6 +372,9 @@ fn tiles<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch
     let Blocks { mr, nr, mc, kc, nc } = Blocks::new::<T>(m, n, k);
     let pack_a = !a.unit_rows() || n >= PACK_A;
     let pack_b = m >= PACK_B;
+    // Where A is copied as it is, the first tiles do that beside their sums.
+    let in_tiles = pack_a && a.row_stride == 1 && c.row_stride == 1;
+    let in_tiles = in_tiles && nr == kernels.tile_extents().1;
     let (a_len, b_len) = (if pack_a { mc * kc } else { 0 }, if pack_b { nc * kc } else { 0 });
     let (a_scratch, b_scratch) = match a_len + b_len {
         0 => (&mut [][..], &mut [][..]),
@@ -379,6 +382,7 @@ fn tiles<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch
     };
     for j0 in (0..n).step_by(nc) {
         let n = nc.min(n - j0);
+        let in_tiles = in_tiles && n >= nr;
         for p0 in (0..k).step_by(kc) {
             let k = kc.min(k - p0);
             let add = add || p0 > 0;
@@ -389,7 +393,7 @@ fn tiles<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch
             for i0 in (0..m).step_by(mc) {
                 let m = mc.min(m - i0);
                 let a = a.block(i0, p0, m, k);
-                if pack_a {
+                if pack_a && !in_tiles {
                     pack(a, mr, a_scratch);
                 }
                 for j in (0..n).step_by(nr) {
@@ -398,19 +402,25 @@ fn tiles<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch
                         false => (b.from(0, j), b.row_stride, b.col_stride),
                     };
                     for i in (0..m).step_by(mr) {
-                        let (a, a_step) = match pack_a {
-                            true => (&a_scratch[i * k..], mr),
-                            false => (a.from(i, 0), a.col_stride),
-                        };
                         let rows = mr.min(m - i);
                         let cols = nr.min(n - j);
-                        let at = (i0 + i) * c.row_stride + (j0 + j) * c.col_stride;
+                        let c_at = (i0 + i) * c.row_stride + (j0 + j) * c.col_stride;
                         let c_step = if c.row_stride == 1 { c.col_stride } else { rows };
+                        let (c_data, a_step) = (&mut c.data[c_at..], a.col_stride);
+                        let a = a.from(i, 0);
                         let tile = Tile { rows, cols, k, a, a_step, b, b_row, b_col, c_step, add };
+                        if in_tiles && j == 0 {
+                            kernels.packing(&tile, c_data, &mut a_scratch[i * k..], mr);
+                            continue;
+                        }
+                        let tile = match pack_a {
+                            true => Tile { a: &a_scratch[i * k..], a_step: mr, ..tile },
+                            false => tile,
+                        };
                         if c.row_stride == 1 {
-                            kernels.tile(&tile, &mut c.data[at..]);
+                            kernels.tile(&tile, c_data);
                         } else {
-                            scattered(kernels, tile, &mut c.data[at..], c.row_stride, c.col_stride);
+                            scattered(kernels, tile, c_data, c.row_stride, c.col_stride);
                         }
                     }
                 }

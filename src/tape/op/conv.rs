@@ -318,7 +318,7 @@ impl<T: Scalar> Primitive<T> for ConvWeights {
     }
 
     fn scratch(&self, x: &[Shape]) -> usize {
-        self.0.ask(&x[0], &x[2], kernel::Conv::scratch)
+        self.0.ask(&x[0], &x[2], kernel::Conv::scratch_of_weights::<T>)
     }
 
     fn units(&self, x: &[Shape]) -> usize {
