@@ -64,6 +64,7 @@
 #![warn(missing_docs)]
 
 pub mod error;
+mod file;
 pub mod scalar;
 pub mod shape;
 pub mod tensor;
@@ -90,7 +91,7 @@ pub mod io;
 pub use error::{Error, ErrorKind, Result};
 pub use kernel::rng::Philox;
 pub use plan::{Passes, Report, Work};
-pub use run::{Fetches, Session, Source, Stage, Trace, TraceEvent};
+pub use run::{Checkpoints, Fetches, Notes, Resumed, Session, Source, Stage, Trace, TraceEvent};
 pub use scalar::{DType, Element, Index, Scalar};
 pub use shape::{ANY, Axes, MAX_RANK, Shape};
 pub use tape::op::{

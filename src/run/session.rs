@@ -42,8 +42,8 @@ const MAX_PLANS: usize = 64;
 /// ```
 #[derive(Debug)]
 pub struct Session<T: Scalar = f64> {
-    graph: Arc<Graph<T>>,
-    variables: Variables<T>,
+    pub(super) graph: Arc<Graph<T>>,
+    pub(super) variables: Variables<T>,
     cached: Vec<Cached<T>>,
     /// The plan that ran last.
     newest: usize,
@@ -653,7 +653,10 @@ impl<T: Scalar> Session<T> {
         Ok(())
     }
 
-    fn variable(&self, node: NodeRef) -> Result<(NodeId, usize, std::ops::Range<usize>)> {
+    pub(super) fn variable(
+        &self,
+        node: NodeRef,
+    ) -> Result<(NodeId, usize, std::ops::Range<usize>)> {
         let id = resolve(&self.graph, node)?;
         match self.variables.layout.find(id) {
             Some((n, range)) => Ok((id, n, range)),
