@@ -11,7 +11,7 @@ use std::path::Path;
 pub(super) const MAX_GROWTH: u64 = 100;
 
 /// Whether the bytes begin as gzip does.
-pub(super) fn is_gzip(head: &[u8]) -> bool {
+pub(crate) fn is_gzip(head: &[u8]) -> bool {
     head.starts_with(&[0x1f, 0x8b])
 }
 
@@ -27,7 +27,7 @@ pub(super) fn read_text(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// An error met while reading or unpacking.
-pub(super) fn read_error(e: &io::Error) -> Error {
+pub(crate) fn read_error(e: &io::Error) -> Error {
     use io::ErrorKind::{FileTooLarge, InvalidData, InvalidInput, UnexpectedEof};
     match e.kind() {
         UnexpectedEof => Error::new(ErrorKind::Format, "the file is cut short"),
