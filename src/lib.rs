@@ -49,7 +49,9 @@
 //! - [`Session`]: variables and runs; [`Report`] says what a run does before it runs, [`Trace`]
 //!   when each part of it did.
 //! - [`optim`]: optimizers, schedules, clipping. [`nn`]: layers and their initial weights.
-//! - [`io`], [`data`]: CSV and IDX files; data sets, splits, batches, metrics.
+//! - [`Session::save`], [`Checkpoints`]: trainings that go on with the same bits.
+//! - [`io`], [`data`]: CSV and IDX files; data sets, splits, batches, metrics; [`data::Rows`] of
+//!   files larger than memory.
 //! - [`Primitive`]: ops of your own; [`check`] proves derivatives, yours and ours.
 //!
 //! # What holds everywhere
