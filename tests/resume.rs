@@ -38,6 +38,30 @@ fn a_resumed_training_has_the_bits_of_one_that_was_not_stopped() -> Result<()> {
     Ok(())
 }
 
+/// The bits are of the number of shards; threads may change when it goes on.
+#[test]
+fn a_sharded_training_goes_on_with_other_threads() -> Result<()> {
+    let sharded = |shards, threads| -> Result<Trainer> {
+        let mut trainer = Trainer::new()?;
+        trainer.session = trainer.session.with_shards(shards)?.with_threads(threads)?;
+        Ok(trainer)
+    };
+    let mut whole = sharded(4, 1)?;
+    whole.run(20)?;
+    let path = scratch("sharded.safetensors");
+    let mut first = sharded(4, 2)?;
+    first.run(7)?;
+    first.session.save(&path, &first.notes())?;
+    let mut second = sharded(4, 3)?;
+    let notes = second.session.load(&path)?;
+    second.resume(&notes)?;
+    second.run(13)?;
+    assert_eq!(second.bits(), whole.bits());
+    let other = sharded(2, 1)?.session.load(&path);
+    refused(other, "expected a checkpoint of 2 shards, got one of 4");
+    Ok(())
+}
+
 /// Two train ops, one without state; a variable without a value; values that are hard to keep.
 #[test]
 fn every_kind_of_state_comes_back() -> Result<()> {

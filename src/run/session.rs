@@ -50,7 +50,7 @@ pub struct Session<T: Scalar = f64> {
     clock: u64,
     passes: Passes,
     team: Team,
-    shards: usize,
+    pub(super) shards: usize,
     ranks: Option<Ranks>,
     finite: bool,
     /// The fetched nodes of the run going on: kept to reuse their memory.

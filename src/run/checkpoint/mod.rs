@@ -42,8 +42,7 @@ impl Notes {
         Notes::default()
     }
 
-    /// The notes with one more: a step, a [`Position`](crate::data::Position), a seed, the number
-    /// of shards. Floats come back with the same bits (NaN apart).
+    /// The notes with one more: a step, a [`Position`](crate::data::Position), a seed. Floats come back with the same bits (NaN apart).
     pub fn with(mut self, name: impl Into<String>, value: impl Display) -> Self {
         self.0.insert(name.into(), value.to_string());
         self
@@ -63,7 +62,7 @@ impl Notes {
         })
     }
 
-    /// That this value is noted: for what must not change between runs, as the number of shards.
+    /// That this value is noted: for what must not change between runs, as the size of batches.
     ///
     /// # Errors
     /// No such note, or another value.
@@ -83,7 +82,8 @@ impl Notes {
 
 impl<T: Scalar> Session<T> {
     /// Saves the variables, the steps and state of every optimizer, and `notes`, so that a run
-    /// that goes on from [`Session::load`] has the same bits as one that was never stopped.
+    /// that goes on from [`Session::load`] has the same bits as one that was never stopped, on any
+    /// number of threads or ranks. Of several ranks one saves, and each loads.
     ///
     /// The file is written beside `path`, to the disk, and then takes its name: whenever the
     /// process or the machine stops, `path` holds the old checkpoint or the new one.
@@ -91,7 +91,8 @@ impl<T: Scalar> Session<T> {
     /// It is a safetensors file, which other programs read: the variables by name, row-major, so
     /// that NumPy sees the same element at `[i, j]`; the state of a train op as `name#slot`, flat,
     /// in the order of its variables. Metadata `gradtape` is a JSON text with the notes, steps, the
-    /// [graph's hash](Session::graph_hash), a version, and a CRC-32 over the whole file. Memory:
+    /// number of shards, the [graph's hash](Session::graph_hash), a version, and a CRC-32 over the
+    /// whole file. Memory:
     /// a copy of all that is saved.
     ///
     /// ```
@@ -127,7 +128,8 @@ impl<T: Scalar> Session<T> {
     /// - [`ErrorKind::Io`]: not a regular file that can be read;
     /// - [`ErrorKind::Format`]: cut short, damaged, or no checkpoint;
     /// - [`ErrorKind::Version`]: written by a newer version of this crate;
-    /// - [`ErrorKind::Tape`]: of another graph or another type of numbers.
+    /// - [`ErrorKind::Tape`]: of another graph or another type of numbers;
+    /// - [`ErrorKind::Argument`]: of another number of shards, by which the bits would differ.
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<Notes> {
         let path = path.as_ref();
         let bytes = file::read(path)?;
@@ -194,6 +196,7 @@ impl<T: Scalar> Session<T> {
         let notes = notes.iter().map(|(name, value)| (name.to_string(), value.into()));
         about.insert("notes".to_string(), Value::Object(notes.collect()));
         about.insert("scalar".to_string(), T::NAME.into());
+        about.insert("shards".to_string(), self.shards.into());
         about.insert("steps".to_string(), Value::Object(steps));
         format::write(entries, about)
     }
@@ -212,6 +215,13 @@ impl<T: Scalar> Session<T> {
                 Tape,
                 "expected a checkpoint of this graph ({want}), got one of another ({got}); \
                  load_parameters takes variables by name"
+            );
+        }
+        let (want, got) = (self.shards, about.get("shards").unwrap_or(&Value::Null));
+        if *got != want {
+            bail!(
+                Argument,
+                "expected a checkpoint of {want} shards, got one of {got}; with_shards"
             );
         }
         let notes = Notes(texts(about.get("notes"))?);
