@@ -6,7 +6,7 @@ mod support;
 mod trainings;
 
 use files::{refused, scratch, written};
-use gradtape::optim::{Adam, Sgd};
+use gradtape::optim::{Adam, Averaged, Sgd};
 use gradtape::{Checkpoints, ErrorKind, Notes, Result, Session, Tape, Tensor};
 use std::fs;
 use std::path::Path;
@@ -73,9 +73,13 @@ fn every_kind_of_state_comes_back() -> Result<()> {
     let (a, b) = (tape.variable("a", 1.0), tape.variable("b", 1.0));
     let (one, two) = (Adam::new(0.1).minimize(a.square())?, Sgd::new(0.1).minimize(b.square())?);
     let three = Sgd::new(0.1).with_momentum(0.9).minimize((a * b).square())?;
+    let four = Averaged::exponential(Sgd::new(0.1), 0.5).minimize((a + b).square())?;
     let mut session = Session::new(&tape)?;
     session.run((one, two), &[])?;
     session.run(two, &[])?;
+    session.run(four, &[])?;
+    session.scale_rate(two, 0.1)?;
+    session.swap_average(four)?;
     let path = scratch("kinds.safetensors");
     let notes = Notes::new().with("learning rate", 0.1).with("text", "\"ä\"\n{}");
     session.save(&path, &notes)?;
@@ -89,13 +93,21 @@ fn every_kind_of_state_comes_back() -> Result<()> {
     assert_eq!(session.value(empty)?.shape(), [0, 3].into());
     assert_eq!(session.value(unset).unwrap_err().kind(), ErrorKind::Uninitialized);
     assert_eq!((session.value(a)?, session.value(b)?), (a_then, b_then));
-    let steps = [one, two, three].map(|train| session.steps(train).unwrap());
-    assert_eq!(steps, [1, 2, 0]);
+    let steps = [one, two, three, four].map(|train| session.steps(train).unwrap());
+    assert_eq!(steps, [1, 2, 0, 1]);
 
-    // The same program saves the same bytes, whatever happened before.
+    // The same state is the same bytes, whatever happened before.
     let again = scratch("again.safetensors");
     session.save(&again, &notes)?;
     assert_eq!(fs::read(&path).unwrap(), fs::read(again).unwrap());
+
+    // The factor of a rate and weights that stand aside are part of it.
+    refused(session.run(four, &[]), "weights back in their place");
+    session.swap_average(four)?;
+    session.run(four, &[])?;
+    let before = session.value(b)?.item()?;
+    session.run(two, &[])?;
+    assert!((session.value(b)?.item()? - before * (1.0 - 0.1 * 0.1 * 2.0)).abs() < 1e-15);
     Ok(())
 }
 
@@ -210,7 +222,10 @@ fn foreign_and_newer_checkpoints_are_told_apart() -> Result<()> {
         (r#"\"version\":1"#, r#"\"version\":0"#, "a version"),
         (r#"\"notes\":{"#, r#"\"motes\":{"#, "notes"),
         (r#"\"notes\":{}"#, r#"\"notes\":{7"#, "JSON"),
-        (r#"\"steps\":{"#, r#"\"stops\":{"#, "expected 2 tensors, got 4"),
+        (r#"\"optimizers\":{"#, r#"\"optimisers\":{"#, "expected 2 tensors, got 4"),
+        (r#"\"steps\":1"#, r#"\"steps\":-"#, "JSON"),
+        (r#"\"steps\":1"#, r#"\"stops\":1"#, "expected the state of adam"),
+        (r#"\"adam#"#, r#"\"adem#"#, "expected the state of 0 train ops, got 1"),
         (r#""w":{"#, r#""v":{"#, "expected 3 tensors, got 4"),
     ] {
         fs::write(&path, signed(&whole, from, to)).unwrap();

@@ -494,7 +494,7 @@ impl<T: Scalar> Session<T> {
     }
 
     /// Where the variables of an update lie, in the order of its gradients.
-    fn updated_by(&self, id: NodeId) -> Vec<Range<usize>> {
+    pub(super) fn updated_by(&self, id: NodeId) -> Vec<Range<usize>> {
         let variables = self.graph.node(id).inputs.iter().step_by(2);
         variables.filter_map(|&v| self.variables.layout.find(v).map(|found| found.1)).collect()
     }

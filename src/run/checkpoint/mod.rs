@@ -17,7 +17,7 @@ use crate::shape::Shape;
 use crate::tape::op::{Effect, Op};
 use crate::tape::{AsNode, Graph, NodeId};
 use format::{Contents, Entries, Entry};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
@@ -90,7 +90,7 @@ impl<T: Scalar> Session<T> {
     ///
     /// It is a safetensors file, which other programs read: the variables by name, row-major, so
     /// that NumPy sees the same element at `[i, j]`; the state of a train op as `name#slot`, flat,
-    /// in the order of its variables. Metadata `gradtape` is a JSON text with the notes, steps, the
+    /// in the order of its variables. Metadata `gradtape` is a JSON text with the notes, steps and rate factors, the
     /// number of shards, the [graph's hash](Session::graph_hash), a version, and a CRC-32 over the
     /// whole file. Memory:
     /// a copy of all that is saved.
@@ -178,26 +178,30 @@ impl<T: Scalar> Session<T> {
             let entry = Entry { shape: graph.node(*id).shape, values: &values[range.clone()] };
             entries.insert(graph.name(*id), entry);
         }
-        let mut steps = Map::new();
-        for OptimizerState { node, steps: n, slots } in optimizers {
-            let name = graph.name(*node);
-            let (n_slots, n_parameters) = state_size(graph, *node);
-            for slot in 0..n_slots {
-                let values = &slots.as_slice()[slot * n_parameters..][..n_parameters];
-                let entry = Entry { shape: Shape::from(n_parameters), values };
+        let mut states = Map::new();
+        for state in optimizers {
+            // `begun` is of one step and made anew in each.
+            let OptimizerState { node, steps, rate_factor, swapped, begun: _, slots } = state;
+            let (name, n) = (graph.name(*node), n_parameters(graph, *node));
+            let values = slots.as_slice().chunks_exact(n.max(1));
+            for (slot, values) in values.enumerate() {
+                let entry = Entry { shape: Shape::from(n), values };
                 if entries.insert(slot_name(&name, slot), entry).is_some() {
                     bail!(Argument, "checkpoint: two tensors are named {name}#{slot}");
                 }
             }
-            steps.insert(name, (*n).into());
+            // As a text, a float comes back with its bits.
+            let rate_factor = rate_factor.to_string();
+            let state = json!({"rate_factor": rate_factor, "steps": steps, "swapped": swapped});
+            states.insert(name, state);
         }
         let mut about = Map::new();
         about.insert("graph".to_string(), format!("{:016x}", graph.hash()).into());
         let notes = notes.iter().map(|(name, value)| (name.to_string(), value.into()));
         about.insert("notes".to_string(), Value::Object(notes.collect()));
+        about.insert("optimizers".to_string(), Value::Object(states));
         about.insert("scalar".to_string(), T::NAME.into());
         about.insert("shards".to_string(), self.shards.into());
-        about.insert("steps".to_string(), Value::Object(steps));
         format::write(entries, about)
     }
 
@@ -225,31 +229,8 @@ impl<T: Scalar> Session<T> {
             );
         }
         let notes = Notes(texts(about.get("notes"))?);
-        let none = Map::new();
-        let steps = about.get("steps").and_then(Value::as_object).unwrap_or(&none);
-        let graph = &self.graph;
-        let updates = (0..graph.len() as NodeId).filter(|&id| is_update(graph, id));
-        let (mut optimizers, mut used) = (Vec::new(), 0);
-        for node in updates {
-            let name = graph.name(node);
-            let Some(steps) = steps.get(&name) else { continue };
-            let Some(steps) = steps.as_u64() else {
-                bail!(Format, "metadata: expected a number of steps of {name}, got {steps}");
-            };
-            let (n_slots, n_parameters) = state_size(graph, node);
-            let mut slots = Arena::new(n_slots.saturating_mul(n_parameters))?;
-            for slot in 0..n_slots {
-                let out = &mut slots.as_mut_slice()[slot * n_parameters..][..n_parameters];
-                require(&contents, &slot_name(&name, slot), Shape::from(n_parameters), out)?;
-            }
-            used += n_slots;
-            optimizers.push(OptimizerState { node, steps, slots });
-        }
-        if optimizers.len() != steps.len() {
-            let (want, got) = (optimizers.len(), steps.len());
-            bail!(Format, "metadata: expected the steps of {want} train ops, got {got}");
-        }
-        let Variables { layout, .. } = &self.variables;
+        let (optimizers, mut used) = self.restored_optimizers(&contents, &about)?;
+        let (graph, layout) = (&self.graph, &self.variables.layout);
         let mut values = Arena::new(layout.len)?;
         let mut has_value = vec![false; layout.variables.len()];
         for ((id, range), has) in layout.variables.iter().zip(&mut has_value) {
@@ -264,6 +245,43 @@ impl<T: Scalar> Session<T> {
         (variables.values, variables.has_value) = (values, has_value);
         variables.optimizers = optimizers;
         Ok(notes)
+    }
+
+    /// What a checkpoint has of optimizers, and how many of its tensors that is.
+    fn restored_optimizers(
+        &self,
+        contents: &Contents<'_>,
+        about: &Map<String, Value>,
+    ) -> Result<(Vec<OptimizerState<T>>, usize)> {
+        let (graph, none) = (&self.graph, Map::new());
+        let states = about.get("optimizers").and_then(Value::as_object).unwrap_or(&none);
+        let (mut optimizers, mut used) = (Vec::new(), 0);
+        for node in 0..graph.len() as NodeId {
+            let Op::Effect(Effect::Update(rule)) = &graph.node(node).op else { continue };
+            let name = graph.name(node);
+            let Some(saved) = states.get(&name) else { continue };
+            let rate_factor = saved["rate_factor"].as_str().and_then(|text| text.parse().ok());
+            let (Some(steps), Some(rate_factor), Some(swapped)) =
+                (saved["steps"].as_u64(), rate_factor, saved["swapped"].as_bool())
+            else {
+                bail!(Format, "metadata: expected the state of {name}, got {saved}");
+            };
+            let blank = OptimizerState::new(node, &*rule.0, &self.updated_by(node))?;
+            let mut state = OptimizerState { steps, rate_factor, swapped, ..blank };
+            let n = n_parameters(graph, node);
+            for (slot, out) in state.slots.as_mut_slice().chunks_exact_mut(n.max(1)).enumerate() {
+                require(contents, &slot_name(&name, slot), Shape::from(n), out)?;
+                used += 1;
+            }
+            optimizers.push(state);
+        }
+        match optimizers.len() == states.len() {
+            true => Ok((optimizers, used)),
+            false => {
+                let (want, got) = (optimizers.len(), states.len());
+                bail!(Format, "metadata: expected the state of {want} train ops, got {got}")
+            }
+        }
     }
 
     /// Takes the values of these variables by name.
@@ -298,16 +316,10 @@ fn require<T: Scalar>(
     }
 }
 
-fn is_update<T: Scalar>(graph: &Graph<T>, id: NodeId) -> bool {
-    matches!(graph.node(id).op, Op::Effect(Effect::Update(_)))
-}
-
-/// The slots of an update and the parameters each is of.
-fn state_size<T: Scalar>(graph: &Graph<T>, update: NodeId) -> (usize, usize) {
-    let node = graph.node(update);
-    let Op::Effect(Effect::Update(rule)) = &node.op else { return (0, 0) };
-    let variables = node.inputs.iter().step_by(2);
-    (rule.0.slots(), variables.map(|&v| graph.node(v).shape.len()).sum())
+/// The parameters of an update.
+fn n_parameters<T: Scalar>(graph: &Graph<T>, update: NodeId) -> usize {
+    let variables = graph.node(update).inputs.iter().step_by(2);
+    variables.map(|&v| graph.node(v).shape.len()).sum()
 }
 
 /// No name that was given has a `#`, so this is no variable's.
