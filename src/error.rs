@@ -33,6 +33,8 @@ pub enum ErrorKind {
     Memory,
     /// A file or a text that does not follow its format.
     Format,
+    /// A file that a newer version of this crate has written.
+    Version,
     /// The operating system refused: a file is not there, is a directory, cannot be read.
     Io,
     /// Ranks that disagree, or one that does not answer or has failed.

@@ -49,7 +49,9 @@
 //! - [`Session`]: variables and runs; [`Report`] says what a run does before it runs, [`Trace`]
 //!   when each part of it did.
 //! - [`optim`]: optimizers, schedules, clipping. [`nn`]: layers and their initial weights.
-//! - [`io`], [`data`]: CSV and IDX files; data sets, splits, batches, metrics.
+//! - [`Session::save`], [`Checkpoints`]: trainings that go on with the same bits.
+//! - [`io`], [`data`]: CSV and IDX files; data sets, splits, batches, metrics; [`data::Rows`] of
+//!   files larger than memory.
 //! - [`Primitive`]: ops of your own; [`check`] proves derivatives, yours and ours.
 //!
 //! # What holds everywhere
@@ -64,6 +66,7 @@
 #![warn(missing_docs)]
 
 pub mod error;
+mod file;
 pub mod scalar;
 pub mod shape;
 pub mod tensor;
@@ -90,7 +93,7 @@ pub mod io;
 pub use error::{Error, ErrorKind, Result};
 pub use kernel::rng::Philox;
 pub use plan::{Passes, Report, Work};
-pub use run::{Fetches, Session, Source, Stage, Trace, TraceEvent};
+pub use run::{Checkpoints, Fetches, Notes, Resumed, Session, Source, Stage, Trace, TraceEvent};
 pub use scalar::{DType, Element, Index, Scalar};
 pub use shape::{ANY, Axes, MAX_RANK, Shape};
 pub use tape::op::{

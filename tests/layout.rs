@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// The order in which data pass through. A module uses those before it, never those after it.
 const ORDER: &[&str] = &[
-    "error", "scalar", "shape", "tensor", "kernel", "tape", "grad", "plan", "dist", "run", "optim",
-    "check", "nn", "io", "data",
+    "error", "file", "scalar", "shape", "tensor", "kernel", "tape", "grad", "plan", "dist", "run",
+    "optim", "check", "nn", "io", "data",
 ];
 
 /// Modules at the side, on the public API: they name the crate's re-exports, not its inside.

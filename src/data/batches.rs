@@ -2,10 +2,12 @@
 //! on workers, nor on where training was interrupted.
 
 use super::{Dataset, stream};
-use crate::error::{Result, bail};
+use crate::error::{Error, Result, bail};
 use crate::scalar::Element;
 use crate::{Index, Philox, Scalar, Tensor};
+use std::fmt;
 use std::ops::Range;
+use std::str::FromStr;
 
 /// The batches of a [`Dataset`], epoch after epoch.
 ///
@@ -38,13 +40,34 @@ pub struct Batches<T: Scalar = f64, Y: Element = T> {
     position: Position,
 }
 
-/// Where a [`Batches`] stands. With its seed and size it is all a checkpoint needs.
+/// Where a [`Batches`] stands. With its seed and size it is all a checkpoint needs: its text,
+/// `epoch:batch`, is for [`Notes`](crate::Notes).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Position {
     /// Epochs begun before this one.
     pub epoch: u64,
     /// Batches of this epoch that are done.
     pub batch: usize,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.epoch, self.batch)
+    }
+}
+
+impl FromStr for Position {
+    type Err = Error;
+
+    /// # Errors
+    /// Anything but `epoch:batch`.
+    fn from_str(text: &str) -> Result<Self> {
+        let numbers = text.split_once(':').map(|(e, b)| (e.parse().ok(), b.parse().ok()));
+        match numbers {
+            Some((Some(epoch), Some(batch))) => Ok(Position { epoch, batch }),
+            _ => bail!(Argument, "position: expected `epoch:batch`, got {text:?}"),
+        }
+    }
 }
 
 /// Samples and targets of one step.

@@ -60,7 +60,7 @@ impl<T: Scalar, Y: Element> Dataset<T, Y> {
         let x_shape = x.shape();
         let (n, width) = count(&x_shape)?;
         let mut samples = Tensor::zeros(x_shape)?.into_vec();
-        gather(x.as_slice(), n, width, |feature| feature, &mut samples, |x| x);
+        gather(x.as_slice(), n, width, |feature| feature * n, &mut samples, |x| x);
         Dataset::from_samples(Features::Numbers(samples), x_shape, y)
     }
 
@@ -106,7 +106,7 @@ impl<T: Scalar, Y: Element> Dataset<T, Y> {
             );
         }
         let mut targets = Tensor::zeros(y_shape)?.into_vec();
-        gather(y.as_slice(), n, width, |column| column, &mut targets, |y| y);
+        gather(y.as_slice(), n, width, |column| column * n, &mut targets, |y| y);
         let store = Store { x, x_shape, y: targets, y_shape };
         Ok(Dataset { store: Arc::new(store), rows: None })
     }
@@ -208,18 +208,18 @@ impl<T: Scalar, Y: Element> Dataset<T, Y> {
 
     fn gather_x(&self, n: usize, row: impl Fn(usize) -> usize, out: &mut [T]) {
         let width = self.store.x_shape.extents()[1..].iter().product();
-        let row = |i| self.stored(row(i));
+        let start = |i| self.stored(row(i)) * width;
         match &self.store.x {
-            Features::Numbers(numbers) => gather(numbers, width, n, row, out, |x| x),
+            Features::Numbers(numbers) => gather(numbers, width, n, start, out, |x| x),
             Features::Bytes { bytes, scale } => {
-                gather(bytes, width, n, row, out, |b| T::lit(f64::from(b)) * *scale);
+                gather(bytes, width, n, start, out, |b| T::lit(f64::from(b)) * *scale);
             }
         }
     }
 
     fn gather_y(&self, n: usize, row: impl Fn(usize) -> usize, out: &mut [Y]) {
         let width = self.store.y_shape.extents()[1..].iter().product();
-        gather(&self.store.y, width, n, |i| self.stored(row(i)), out, |y| y);
+        gather(&self.store.y, width, n, |i| self.stored(row(i)) * width, out, |y| y);
     }
 
     fn check(&self, rows: &[Index]) -> Result<()> {
@@ -266,13 +266,13 @@ fn count(shape: &Shape) -> Result<(usize, usize)> {
     Ok((*n, sample.iter().product()))
 }
 
-/// `out[i + n·j] = convert(samples[row(i)·width + j])` for i < n and j < width, in blocks that stay
-/// in the first-level cache on both sides.
-fn gather<S: Copy, D>(
+/// `out[i + n·j] = convert(samples[start(i) + j])` for i < n and j < width, in blocks that stay in
+/// the first-level cache on both sides.
+pub(super) fn gather<S: Copy, D>(
     samples: &[S],
     width: usize,
     n: usize,
-    row: impl Fn(usize) -> usize,
+    start: impl Fn(usize) -> usize,
     out: &mut [D],
     convert: impl Fn(S) -> D,
 ) {
@@ -280,7 +280,7 @@ fn gather<S: Copy, D>(
     let mut starts = [0; BLOCK];
     for i in (0..n).step_by(BLOCK) {
         let rows = BLOCK.min(n - i);
-        (0..rows).for_each(|k| starts[k] = row(i + k) * width);
+        (0..rows).for_each(|k| starts[k] = start(i + k));
         for j in 0..width {
             let column = &mut out[j * n + i..][..rows];
             for (out, &start) in column.iter_mut().zip(&starts) {

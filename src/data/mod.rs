@@ -1,5 +1,6 @@
 //! Data sets on their way to training: samples and targets, splits, scaling, batches in an order
-//! that depends on a seed alone, when to stop, and how good the result is. Knows no model.
+//! that depends on a seed alone, rows of files larger than memory, when to stop, and how good the
+//! result is. Knows no model.
 //!
 //! ```
 //! use gradtape::Tensor;
@@ -23,6 +24,7 @@ mod batches;
 mod dataset;
 pub mod metrics;
 mod mnist;
+mod rows;
 mod split;
 mod standardizer;
 mod stopping;
@@ -30,6 +32,7 @@ mod stopping;
 pub use batches::{Batch, Batches, Position};
 pub use dataset::{Dataset, hstack};
 pub use mnist::mnist;
+pub use rows::{Beside, CsvRows, Filter, Map, NpyRows, Prefetch, RowBatches, Rows, Shuffle};
 pub use standardizer::Standardizer;
 pub use stopping::{EarlyStopping, Verdict};
 
@@ -38,4 +41,5 @@ mod stream {
     pub(super) const SHUFFLE: u64 = 1 << 60;
     pub(super) const SPLIT: u64 = 2 << 60;
     pub(super) const FOLD: u64 = 3 << 60;
+    pub(super) const ROWS: u64 = 4 << 60;
 }

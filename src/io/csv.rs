@@ -2,8 +2,9 @@
 //! value. Knows nothing of columns.
 
 use super::source;
-use super::table::{Table, line_of};
+use super::table::{Classes, Table, line_of};
 use crate::error::{Error, ErrorKind, Result, bail};
+use crate::{Index, Scalar};
 use ::csv::{Reader, ReaderBuilder};
 use std::io::Read;
 use std::path::Path;
@@ -27,7 +28,7 @@ use std::path::Path;
 #[derive(Clone, Debug)]
 pub struct Csv {
     pub(super) delimiter: u8,
-    pub(super) header: bool,
+    pub(crate) header: bool,
     decimal: char,
     missing: Vec<String>,
 }
@@ -86,19 +87,23 @@ impl Csv {
         Table::new(self, "csv".to_string(), text.as_bytes().to_vec())
     }
 
-    /// The text of a file, without its byte-order mark.
-    pub(super) fn text(&self, file: &str, mut bytes: Vec<u8>) -> Result<String> {
+    /// The length of the byte-order mark that a text begins with.
+    pub(crate) fn begin(&self, head: &[u8]) -> Result<usize> {
         if !self.delimiter.is_ascii() || b"\"\r\n\0".contains(&self.delimiter) {
             let got = self.delimiter.escape_ascii();
-            bail!(Argument, "{file}: expected a delimiter such as `,` `;` or a tab, got `{got}`");
+            bail!(Argument, "expected a delimiter such as `,` `;` or a tab, got `{got}`");
         }
-        source::refuse_stand_in(&bytes).map_err(|e| e.within(file))?;
-        if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-            bail!(Format, "{file}: expected UTF-8, got UTF-16; convert the file");
+        source::refuse_stand_in(head)?;
+        if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
+            bail!(Format, "expected UTF-8, got UTF-16; convert the file");
         }
-        if bytes.starts_with(b"\xef\xbb\xbf") {
-            bytes.drain(..3);
-        }
+        Ok(if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 })
+    }
+
+    /// The text of a file, without its byte-order mark.
+    pub(super) fn text(&self, file: &str, mut bytes: Vec<u8>) -> Result<String> {
+        let mark = self.begin(&bytes).map_err(|e| e.within(file))?;
+        bytes.drain(..mark);
         if let Some(at) = bytes.iter().position(|&b| b == 0) {
             let line = line_of(&bytes, at);
             bail!(
@@ -113,7 +118,7 @@ impl Csv {
         })
     }
 
-    pub(super) fn reader<R: Read>(&self, text: R) -> Reader<R> {
+    pub(crate) fn reader<R: Read>(&self, text: R) -> Reader<R> {
         ReaderBuilder::new()
             .delimiter(self.delimiter)
             .has_headers(false)
@@ -142,6 +147,37 @@ impl Csv {
             Some(_) => Err(format!("expected a finite number, got {cell:?}")),
             None => Err(format!("expected a number, got {cell:?}{}", self.hint(cell))),
         }
+    }
+
+    /// The number a cell must hold, or what is wrong with it; `way` is what to do about a missing
+    /// one.
+    pub(crate) fn cell<T: Scalar>(
+        &self,
+        cell: &str,
+        missing: Option<T>,
+        way: &str,
+    ) -> Result<T, String> {
+        if self.is_missing(cell) {
+            let text = || format!("expected a number, got the missing value {cell:?}; {way}");
+            return missing.ok_or_else(text);
+        }
+        let x = T::lit(self.finite(cell)?);
+        match x.is_finite() {
+            true => Ok(x),
+            false => Err(format!("expected a number within {}, got {cell:?}", T::NAME)),
+        }
+    }
+
+    /// The class a cell must hold, or what is wrong with it.
+    pub(crate) fn class(&self, cell: &str, classes: &Classes) -> Result<Index, String> {
+        if self.is_missing(cell) {
+            return Err(format!("expected a class, got the missing value {cell:?}"));
+        }
+        classes.index(cell).ok_or_else(|| {
+            let shown: Vec<_> = classes.names().iter().take(8).map(String::as_str).collect();
+            let more = if classes.len() > shown.len() { ", …" } else { "" };
+            format!("expected one of the classes {}{more}, got {cell:?}", shown.join(", "))
+        })
     }
 
     /// What a cell that is not a number lets suspect.

@@ -13,4 +13,5 @@ pub use csv::Csv;
 pub use idx::{Idx, IdxData};
 pub use npy::Npy;
 pub use npz::Npz;
+pub(crate) use source::{is_gzip, read_error};
 pub use table::{Classes, Kind, Table};

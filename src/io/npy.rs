@@ -8,8 +8,9 @@ use crate::scalar::Element;
 use crate::{Index, Scalar, Shape, Tensor};
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
-use std::path::Path;
+use std::io::{BufReader, BufWriter, Read, Seek, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
 
 /// What a file begins with, before the two bytes of its version.
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
@@ -68,6 +69,20 @@ macro_rules! types {
                 })*
                 _ => Npy::U8(tensor(shape, fortran, read.elements(|[b]| u8::from(b != 0))?)?),
             })
+        }
+
+        fn decoder<T: Scalar>(code: &str, big: bool) -> DecodeRows<T> {
+            match (code, big) {
+                $(($code, false) => |bytes, out| {
+                    let elements = bytes.as_chunks().0.iter();
+                    out.extend(elements.map(|&b| T::lit($t::from_le_bytes(b) as f64)));
+                },
+                ($code, true) => |bytes, out| {
+                    let elements = bytes.as_chunks().0.iter();
+                    out.extend(elements.map(|&b| T::lit($t::from_be_bytes(b) as f64)));
+                },)*
+                _ => |bytes, out| out.extend(bytes.iter().map(|&b| T::lit(f64::from(b != 0)))),
+            }
         }
 
         $(impl sealed::Bytes for $t {
@@ -169,27 +184,95 @@ pub fn write<E: Element + sealed::Bytes>(path: impl AsRef<Path>, x: &Tensor<E>) 
 }
 
 fn save<E: Element + sealed::Bytes>(path: &Path, x: &Tensor<E>) -> std::io::Result<()> {
-    let order = if size_of::<E>() == 1 { '|' } else { '<' };
     // With at most one long axis both orders are one, and NumPy names the other.
     let fortran = x.shape().extents().iter().filter(|&&e| e > 1).count() > 1 && !x.is_empty();
-    let fortran = if fortran { "True" } else { "False" };
-    let mut header =
-        format!("{{'descr': '{order}{}', 'fortran_order': {fortran}, 'shape': (", E::CODE);
-    for (axis, extent) in x.shape().extents().iter().enumerate() {
-        let comma = if axis == 0 { "" } else { ", " };
-        let _ = write!(header, "{comma}{extent}"); // a String takes everything
-    }
-    header.push_str(if x.rank() == 1 { ",), }" } else { "), }" });
-    // The elements begin at a multiple of 64 bytes; a newline ends the header.
-    let length = (10 + header.len() + 1).next_multiple_of(64) - 10;
     let mut out = BufWriter::new(File::create(path)?);
-    out.write_all(MAGIC)?;
-    out.write_all(&[1, 0])?;
-    // At most 8 extents of 20 digits: below 2¹⁶.
-    out.write_all(&(length as u16).to_le_bytes())?;
-    writeln!(out, "{header:<0$}", length - 1)?;
+    out.write_all(&head_of::<E>(fortran, x.shape().extents(), 0))?;
     x.as_slice().iter().try_for_each(|&e| e.put(&mut out))?;
     out.flush()
+}
+
+/// What comes before the elements, in at least so many bytes.
+fn head_of<E: sealed::Bytes>(fortran: bool, extents: &[usize], at_least: usize) -> Vec<u8> {
+    let order = if size_of::<E>() == 1 { '|' } else { '<' };
+    let fortran = if fortran { "True" } else { "False" };
+    let mut text =
+        format!("{{'descr': '{order}{}', 'fortran_order': {fortran}, 'shape': (", E::CODE);
+    for (axis, extent) in extents.iter().enumerate() {
+        let comma = if axis == 0 { "" } else { ", " };
+        let _ = write!(text, "{comma}{extent}"); // a String takes everything
+    }
+    text.push_str(if extents.len() == 1 { ",), }" } else { "), }" });
+    // The elements begin at a multiple of 64 bytes; a newline ends the header.
+    let length = (10 + text.len() + 1).next_multiple_of(64).max(at_least) - 10;
+    let mut head = MAGIC.to_vec();
+    head.extend([1, 0]);
+    // At most 8 extents of 20 digits: below 2¹⁶.
+    head.extend((length as u16).to_le_bytes());
+    head.extend(format!("{text:<0$}\n", length - 1).bytes());
+    head
+}
+
+/// Writes an NPY file row by row, row-major, of any number of rows:
+/// [`NpyRows`](crate::data::NpyRows) reads it in blocks, NumPy as any array.
+///
+/// Until [`RowWriter::finish`] the file says that it has no rows, and readers refuse it.
+#[derive(Debug)]
+pub struct RowWriter<E> {
+    path: PathBuf,
+    out: BufWriter<File>,
+    width: usize,
+    n_rows: usize,
+    of: PhantomData<E>,
+}
+
+impl<E: Element + sealed::Bytes> RowWriter<E> {
+    /// Room for the longest numbers of rows and columns.
+    const HEAD: usize = 128;
+
+    /// A new file for rows of this width.
+    ///
+    /// # Errors
+    /// A width of 0; the file cannot be written.
+    pub fn create(path: impl AsRef<Path>, width: usize) -> Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        if width == 0 {
+            bail!(Argument, "{}: expected rows of at least 1 number, got 0", path.display());
+        }
+        let failed = |e| Error::io(path.display(), &e);
+        let mut out = BufWriter::with_capacity(1 << 16, File::create(&path).map_err(failed)?);
+        out.write_all(&head_of::<E>(false, &[0, width], Self::HEAD)).map_err(failed)?;
+        Ok(RowWriter { path, out, width, n_rows: 0, of: PhantomData })
+    }
+
+    /// Writes one row, or several, one after the other.
+    ///
+    /// # Errors
+    /// Numbers that make no whole rows; the file cannot be written.
+    pub fn write(&mut self, rows: &[E]) -> Result<()> {
+        if !rows.len().is_multiple_of(self.width) {
+            let (path, want, got) = (self.path.display(), self.width, rows.len());
+            bail!(Shape, "{path}: expected rows of {want} numbers, got {got}");
+        }
+        self.n_rows += rows.len() / self.width;
+        let written = rows.iter().try_for_each(|&e| e.put(&mut self.out));
+        written.map_err(|e| Error::io(self.path.display(), &e))
+    }
+
+    /// Says how many rows there are.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn finish(mut self) -> Result<()> {
+        let head = head_of::<E>(false, &[self.n_rows, self.width], Self::HEAD);
+        let mut finish = || {
+            self.out.flush()?;
+            self.out.rewind()?;
+            self.out.write_all(&head)?;
+            self.out.flush()
+        };
+        finish().map_err(|e| Error::io(self.path.display(), &e))
+    }
 }
 
 /// Reads an array of which `length` bytes are there.
@@ -204,46 +287,78 @@ pub(super) fn parse_packed(from: &mut dyn Read, length: u64) -> Result<Npy> {
 
 /// Reads an array, with room for at most `room` elements before they have come.
 fn parse_with(from: &mut dyn Read, length: u64, room: usize) -> Result<Npy> {
-    let start: [u8; 8] = bytes(from, "8 bytes of magic string and version")?;
-    if &start[..6] != MAGIC {
-        source::refuse_stand_in(&start)?;
-        let got = start[..6].escape_ascii();
-        bail!(Format, "expected the magic string \\x93NUMPY, got {got}");
-    }
-    let (header, before) = match start[6..] {
-        [1, 0] => (u16::from_le_bytes(bytes(from, "the length of the header")?) as usize, 10),
-        [2 | 3, 0] => (u32::from_le_bytes(bytes(from, "the length of the header")?) as usize, 12),
-        _ => bail!(Format, "expected version 1.0, 2.0 or 3.0, got {}.{}", start[6], start[7]),
-    };
-    if header > MAX_HEADER {
-        bail!(Format, "expected a header of at most {MAX_HEADER} bytes, got {header}");
-    }
-    let mut text = Vec::new();
-    let got =
-        from.take(header as u64).read_to_end(&mut text).map_err(|e| source::read_error(&e))?;
-    if got < header {
-        bail!(Format, "expected a header of {header} bytes, got {got}");
-    }
-    let text = String::from_utf8_lossy(&text);
-    let Header { descr, fortran, shape } = Header::parse(&text)?;
-    let (big, code) = element(descr)?;
-    let Some(n) = shape.checked_len() else {
-        bail!(Format, "the header claims {shape}, more elements than memory can hold");
-    };
-    // `checked_len` leaves room for 8 bytes an element; the code ends with their number.
-    let claimed = n as u64 * u64::from(code.as_bytes()[1] - b'0');
-    let got = length.saturating_sub(before + header as u64);
-    if got != claimed {
-        bail!(Format, "the header claims {shape}, {claimed} bytes, got {got}");
-    }
+    let Head { big, code, fortran, shape } = Head::read(from, length)?;
+    let n = shape.len();
     elements(code, big, fortran, Payload { from, shape, n, room: n.min(room) })
 }
 
+/// What comes before the elements.
+pub(crate) struct Head {
+    big: bool,
+    code: &'static str,
+    pub(crate) fortran: bool,
+    /// Its elements fit the file, and memory could number them.
+    pub(crate) shape: Shape,
+}
+
+/// Appends the elements that these bytes hold, rounded.
+pub(crate) type DecodeRows<T> = fn(&[u8], &mut Vec<T>);
+
+impl Head {
+    /// Reads it from a file of which `length` bytes are there.
+    pub(crate) fn read(from: &mut dyn Read, length: u64) -> Result<Head> {
+        let start: [u8; 8] = bytes(from, "8 bytes of magic string and version")?;
+        if &start[..6] != MAGIC {
+            source::refuse_stand_in(&start)?;
+            let got = start[..6].escape_ascii();
+            bail!(Format, "expected the magic string \\x93NUMPY, got {got}");
+        }
+        let what = "the length of the header";
+        let (header, before) = match start[6..] {
+            [1, 0] => (u16::from_le_bytes(bytes(from, what)?) as usize, 10),
+            [2 | 3, 0] => (u32::from_le_bytes(bytes(from, what)?) as usize, 12),
+            _ => bail!(Format, "expected version 1.0, 2.0 or 3.0, got {}.{}", start[6], start[7]),
+        };
+        if header > MAX_HEADER {
+            bail!(Format, "expected a header of at most {MAX_HEADER} bytes, got {header}");
+        }
+        let mut text = Vec::new();
+        let got =
+            from.take(header as u64).read_to_end(&mut text).map_err(|e| source::read_error(&e))?;
+        if got < header {
+            bail!(Format, "expected a header of {header} bytes, got {got}");
+        }
+        let text = String::from_utf8_lossy(&text);
+        let Header { descr, fortran, shape } = Header::parse(&text)?;
+        let (big, code) = element(descr)?;
+        let Some(n) = shape.checked_len() else {
+            bail!(Format, "the header claims {shape}, more elements than memory can hold");
+        };
+        let head = Head { big, code, fortran, shape };
+        // `checked_len` leaves room for 8 bytes an element.
+        let claimed = (n * head.element_bytes()) as u64;
+        let got = length.saturating_sub(before + header as u64);
+        if got != claimed {
+            bail!(Format, "the header claims {shape}, {claimed} bytes, got {got}");
+        }
+        Ok(head)
+    }
+
+    /// The code of a type ends with the number of its bytes.
+    pub(crate) fn element_bytes(&self) -> usize {
+        usize::from(self.code.as_bytes()[1] - b'0')
+    }
+
+    pub(crate) fn decoder<T: Scalar>(&self) -> DecodeRows<T> {
+        decoder(self.code, self.big)
+    }
+}
+
 /// Whether elements are big-endian, and the code of their type: `>f4` is `(true, "f4")`.
-fn element(descr: &str) -> Result<(bool, &str)> {
+fn element(descr: &str) -> Result<(bool, &'static str)> {
     let order = descr.chars().next();
     if let (Some('<' | '>' | '|'), Some(code)) = (order, descr.get(1..))
-        && (CODES.contains(&code) || code == "b1")
+        && let Some(code) = CODES.iter().chain(&["b1"]).find(|known| **known == code)
         && (order != Some('|') || code.ends_with('1'))
     {
         return Ok((order == Some('>'), code));

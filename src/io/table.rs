@@ -133,7 +133,7 @@ impl Table {
         let mut labels = Tensor::<Index>::zeros([self.n_rows])?;
         let out = labels.as_mut_slice();
         self.cells(&[self.column(column)?], |row, _, cell| {
-            out[row] = self.class(classes, cell)?;
+            out[row] = self.csv.class(cell, classes)?;
             Ok(())
         })?;
         Ok(labels)
@@ -149,7 +149,7 @@ impl Table {
         let mut hot = Tensor::zeros([n, classes.len()])?;
         let out = hot.as_mut_slice();
         self.cells(&[self.column(column)?], |row, _, cell| {
-            out[row + n * self.class(classes, cell)? as usize] = T::one();
+            out[row + n * self.csv.class(cell, classes)? as usize] = T::one();
             Ok(())
         })?;
         Ok(hot)
@@ -305,36 +305,11 @@ impl Table {
         let mut matrix = Tensor::zeros([n, columns.len()])?;
         let out = matrix.as_mut_slice();
         self.cells(columns, |row, j, cell| {
-            out[row + n * j] = match missing {
-                Some(value) if self.csv.is_missing(cell) => value,
-                None if self.csv.is_missing(cell) => {
-                    let way = "Table::drop_missing or Table::numbers_or";
-                    return Err(format!(
-                        "expected a number, got the missing value {cell:?}; {way}"
-                    ));
-                }
-                _ => {
-                    let x = T::lit(self.csv.finite(cell)?);
-                    if !x.is_finite() {
-                        return Err(format!("expected a number within {}, got {cell:?}", T::NAME));
-                    }
-                    x
-                }
-            };
+            let way = "Table::drop_missing or Table::numbers_or";
+            out[row + n * j] = self.csv.cell(cell, missing, way)?;
             Ok(())
         })?;
         Ok(matrix)
-    }
-
-    fn class(&self, classes: &Classes, cell: &str) -> Result<Index, String> {
-        if self.csv.is_missing(cell) {
-            return Err(format!("expected a class, got the missing value {cell:?}"));
-        }
-        classes.index(cell).ok_or_else(|| {
-            let shown = classes.names.iter().take(8).map(String::as_str).collect::<Vec<_>>();
-            let more = if classes.len() > shown.len() { ", …" } else { "" };
-            format!("expected one of the classes {}{more}, got {cell:?}", shown.join(", "))
-        })
     }
 
     /// Calls `f(row, position in columns, cell)` for these columns of every row; its complaint is

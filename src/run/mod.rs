@@ -1,5 +1,6 @@
 //! RUN: sessions own variables and plans; the interpreter is the reference that plans must equal.
 
+mod checkpoint;
 mod execute;
 mod fetch;
 mod interpret;
@@ -10,6 +11,7 @@ mod sharded;
 mod trace;
 mod variables;
 
+pub use checkpoint::{Checkpoints, Notes, Resumed};
 pub use fetch::{Fetches, Source};
 pub use session::Session;
 pub use trace::{Stage, Trace, TraceEvent};

@@ -42,15 +42,15 @@ const MAX_PLANS: usize = 64;
 /// ```
 #[derive(Debug)]
 pub struct Session<T: Scalar = f64> {
-    graph: Arc<Graph<T>>,
-    variables: Variables<T>,
+    pub(super) graph: Arc<Graph<T>>,
+    pub(super) variables: Variables<T>,
     cached: Vec<Cached<T>>,
     /// The plan that ran last.
     newest: usize,
     clock: u64,
     passes: Passes,
     team: Team,
-    shards: usize,
+    pub(super) shards: usize,
     ranks: Option<Ranks>,
     finite: bool,
     /// The fetched nodes of the run going on: kept to reuse their memory.
@@ -494,7 +494,7 @@ impl<T: Scalar> Session<T> {
     }
 
     /// Where the variables of an update lie, in the order of its gradients.
-    fn updated_by(&self, id: NodeId) -> Vec<Range<usize>> {
+    pub(super) fn updated_by(&self, id: NodeId) -> Vec<Range<usize>> {
         let variables = self.graph.node(id).inputs.iter().step_by(2);
         variables.filter_map(|&v| self.variables.layout.find(v).map(|found| found.1)).collect()
     }
@@ -653,7 +653,10 @@ impl<T: Scalar> Session<T> {
         Ok(())
     }
 
-    fn variable(&self, node: NodeRef) -> Result<(NodeId, usize, std::ops::Range<usize>)> {
+    pub(super) fn variable(
+        &self,
+        node: NodeRef,
+    ) -> Result<(NodeId, usize, std::ops::Range<usize>)> {
         let id = resolve(&self.graph, node)?;
         match self.variables.layout.find(id) {
             Some((n, range)) => Ok((id, n, range)),

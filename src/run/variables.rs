@@ -34,6 +34,21 @@ pub(crate) struct OptimizerState<T: Scalar> {
     pub(crate) slots: Arena<T>,
 }
 
+impl<T: Scalar> OptimizerState<T> {
+    /// Before the first step of an update of these variables.
+    pub(crate) fn new(
+        node: NodeId,
+        rule: &dyn Rule<T>,
+        variables: &[Range<usize>],
+    ) -> Result<Self> {
+        let n_parameters: usize = variables.iter().map(Range::len).sum();
+        let slots = Arena::new(rule.slots().saturating_mul(n_parameters))
+            .map_err(|e| e.within(format_args!("state of {}", rule.name())))?;
+        let begun = vec![Step::new(1, 0.0); variables.len()];
+        Ok(OptimizerState { node, steps: 0, rate_factor: 1.0, swapped: false, begun, slots })
+    }
+}
+
 impl<T: Scalar> Variables<T> {
     pub(crate) fn new(graph: &Graph<T>) -> Result<Self> {
         let layout = Layout::of(graph);
@@ -59,17 +74,7 @@ impl<T: Scalar> Variables<T> {
         if let Some(i) = self.optimizers.iter().position(|o| o.node == node) {
             return Ok(i);
         }
-        let n_parameters: usize = variables.iter().map(Range::len).sum();
-        let slots = Arena::new(rule.slots().saturating_mul(n_parameters))
-            .map_err(|e| e.within(format_args!("state of {}", rule.name())))?;
-        self.optimizers.push(OptimizerState {
-            node,
-            steps: 0,
-            rate_factor: 1.0,
-            swapped: false,
-            begun: vec![Step::new(1, 0.0); variables.len()],
-            slots,
-        });
+        self.optimizers.push(OptimizerState::new(node, rule, variables)?);
         Ok(self.optimizers.len() - 1)
     }
 

@@ -4,6 +4,7 @@ mod expr;
 mod graph;
 mod guard;
 mod handle;
+mod hash;
 pub mod op;
 mod scan;
 mod show;
