@@ -74,6 +74,8 @@ struct Link {
     has_told: bool,
     /// Why the group is of no more use.
     failed: Option<String>,
+    /// It was another rank that said so.
+    has_heard: bool,
 }
 
 #[derive(Default)]
@@ -129,6 +131,7 @@ impl Mpi {
             notice: None,
             has_told: false,
             failed: None,
+            has_heard: false,
         };
         link.listen()?;
         let (exchanges, messages) = (Vec::new(), Vec::new());
@@ -466,14 +469,15 @@ impl Link {
             let why = String::from_utf8_lossy(&notice).into_owned();
             self.spare.push(notice);
             self.listen()?;
-            if !why.is_empty() {
-                bail!(Group, "rank {from}: {why}");
+            if !why.is_empty() && self.failed.is_none() {
+                self.has_heard = true;
+                bail!(Group, "{why}");
             }
         }
         Ok(())
     }
 
-    /// Tells all others why this rank fails, or with no reason that it leaves.
+    /// Sends all others the one notice of this rank: why it fails, or nothing if it leaves.
     fn tell(&mut self, why: &str) -> Result<()> {
         if std::mem::replace(&mut self.has_told, true) {
             return Ok(());
@@ -493,11 +497,15 @@ impl Link {
         Ok(())
     }
 
+    /// Tells all others why this rank fails: for a reason of its own, or as it has heard of one.
     fn fail(&mut self, why: &str) {
         let why = if why.is_empty() { "has failed" } else { why };
-        self.failed.get_or_insert_with(|| why.to_string());
+        let mut why = self.failed.get_or_insert_with(|| why.to_string()).clone();
+        if !self.has_heard {
+            why = format!("rank {}: {why}", self.world.rank());
+        }
         // Who cannot be told finds out at the deadline, or is ended by the launcher.
-        let _ = self.tell(why);
+        let _ = self.tell(&why);
     }
 
     /// Tells the others that this rank leaves, and waits for them to do so; says whether they did.
