@@ -174,7 +174,11 @@ impl World {
         let mut status = std::mem::MaybeUninit::<ffi::MPI_Status>::zeroed();
         // SAFETY: the request is active, as its flight has its segment; the pointers are to locals.
         let code = unsafe { ffi::MPI_Test(&mut flight.request, &mut ended, status.as_mut_ptr()) };
-        check("MPI_Test", code)?;
+        if let Err(e) = check("MPI_Test", code) {
+            // Nobody knows who has the buffer, or whether the request still is one.
+            std::mem::forget(flight.segment.take());
+            return Err(e);
+        }
         if ended == 0 {
             return Ok(None);
         }
