@@ -172,11 +172,10 @@ impl Leash {
 
     /// Starts a command in the group.
     fn spawn(&self, command: &mut Command) -> io::Result<Child> {
-        let named = |e: io::Error| {
-            io::Error::new(e.kind(), format!("{}: {e}", command.get_program().display()))
-        };
         let group = self.0.id() as i32;
-        command.stdin(Stdio::null()).process_group(group).spawn().map_err(named)
+        command.stdin(Stdio::null()).process_group(group).spawn().map_err(|e| {
+            io::Error::new(e.kind(), format!("{}: {e}", command.get_program().display()))
+        })
     }
 
     fn ask(&mut self) {

@@ -261,7 +261,7 @@ fn all_to_all(group: &mut dyn Group, n: usize) -> Result<()> {
 }
 
 fn sizes(group: &mut Mpi) -> Result<()> {
-    let segment = 256 << 10;
+    let segment = 63 << 10;
     for n in [0, 1, 7, 4096, segment - 9, segment - 8, segment - 7, 2 * segment, (1 << 20) + 3] {
         all_to_all(group, n)?;
     }

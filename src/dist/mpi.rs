@@ -16,7 +16,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const AFTERGLOW: Duration = Duration::from_millis(50);
 
 /// Segments of a message that are in flight at once; all of one that was started.
-const WINDOW: usize = 4;
+const WINDOW: usize = 8;
 const ALL: usize = usize::MAX;
 /// The first segment of a message begins with the number of its bytes.
 const HEADER: usize = size_of::<u64>();
@@ -41,7 +41,7 @@ const NAP: Duration = Duration::from_micros(50);
 /// while its thread panics, it tells them at once, and MPI is not finalized: then the launcher ends
 /// what is left of the job, with a code other than 0. So print an error before you drop the group.
 ///
-/// A message costs a copy on either side, through segments of 256 KiB that stay in the cache;
+/// A message costs a copy on either side, through segments of 63 KiB that stay in the cache;
 /// what was begun once allocates nothing when it is done again.
 ///
 /// ```no_run

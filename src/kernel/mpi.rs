@@ -7,9 +7,10 @@ use std::ffi::{c_char, c_int};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Bytes of a buffer: long enough to hide what a call costs, short enough to stay in a core's
-/// cache; and Ethernet needs at most 1 MiB (`docs/distributed.md`).
-pub(crate) const SEGMENT: usize = 256 << 10;
+/// Bytes of a buffer: long enough to hide what a call costs, short enough for eight of them to stay
+/// in a core's cache. And below 64 KiB, Open MPI sends over TCP without asking the receiver first:
+/// on Ethernet its answers wait behind bulk data, which halves the rate (`benches/README.md`).
+pub(crate) const SEGMENT: usize = 63 << 10;
 
 /// A buffer of which the first `len` bytes are sent, or have been received.
 pub(crate) struct Segment {
