@@ -432,7 +432,7 @@ impl Link {
         let now = Instant::now();
         let waited = now - *wait.since.get_or_insert(now);
         let naps = wait.idle > YIELDS;
-        if naps || wait.idle % SPINS == 0 {
+        if naps || wait.idle.is_multiple_of(SPINS) {
             self.hear()?;
         }
         if self.left[peer].is_some_and(|left| now.duration_since(left) > AFTERGLOW) {
