@@ -19,10 +19,10 @@ const HANGS: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [flag, case] = &args[..] {
-        if flag == "--rank" {
-            return rank(case);
-        }
+    if let [flag, case] = &args[..]
+        && flag == "--rank"
+    {
+        return rank(case);
     }
     if Command::new("mpirun").arg("--version").output().is_err() {
         println!("mpi: skipped, as there is no mpirun (Debian: openmpi-bin)");
