@@ -2,9 +2,13 @@
 //! group only moves bytes; every addition is ours, so the bits do not depend on who does what.
 
 mod local;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod tree;
 
 pub use local::{Local, local};
+#[cfg(feature = "mpi")]
+pub use mpi::Mpi;
 #[allow(unused_imports)]
 pub(crate) use tree::{Tree, TreeNode};
 

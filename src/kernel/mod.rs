@@ -12,6 +12,8 @@ pub(crate) mod index;
 pub(crate) mod linalg;
 pub(crate) mod map;
 pub(crate) mod math;
+#[cfg(feature = "mpi")]
+pub(crate) mod mpi;
 pub(crate) mod normalize;
 pub(crate) mod pair;
 pub(crate) mod pool;
