@@ -3,6 +3,7 @@
 #![allow(dead_code)] // Each example uses its part.
 
 pub mod images;
+pub mod parallel;
 pub mod plot;
 pub mod text;
 

@@ -9,7 +9,6 @@ mod tree;
 pub use local::{Local, local};
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;
-#[allow(unused_imports)]
 pub(crate) use tree::{Tree, TreeNode};
 
 use crate::error::Result;

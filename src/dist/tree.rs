@@ -35,7 +35,7 @@ impl Tree {
         nodes.push(self.lifted(node));
         while let [.., left, right] = nodes[..]
             && left.level == right.level
-            && left.index % 2 == 0
+            && left.index.is_multiple_of(2)
             && right.index == left.index + 1
         {
             let at = nodes.len() - 2;
@@ -48,7 +48,7 @@ impl Tree {
     /// The largest node over the same shards: the left half of a node whose right half is over
     /// none is that node.
     fn lifted(self, mut node: TreeNode) -> TreeNode {
-        while node.index % 2 == 0
+        while node.index.is_multiple_of(2)
             && (node.index + 1) << node.level >= self.shards
             && !self.is_root(node)
         {
@@ -96,9 +96,9 @@ mod tests {
 
     #[test]
     fn the_sum_depends_on_the_shards_alone() {
-        assert_eq!(whole(1, &[0..1]), "0");
-        assert_eq!(whole(3, &[0..3]), "((0+1)+2)");
-        assert_eq!(whole(6, &[0..6]), "(((0+1)+(2+3))+(4+5))");
+        assert_eq!(whole(1, std::slice::from_ref(&(0..1))), "0");
+        assert_eq!(whole(3, &[0..2, 2..3]), "((0+1)+2)");
+        assert_eq!(whole(6, &[0..5, 5..6]), "(((0+1)+(2+3))+(4+5))");
         for shards in 1..40 {
             let want = whole(shards, std::slice::from_ref(&(0..shards)));
             for workers in 1..=9 {

@@ -3,7 +3,7 @@
 use super::execute::{Executor, Feeds};
 use super::fetch::Wanted;
 use super::ranks::Ranks;
-use super::sharded::ShardRun;
+use super::sharded::{Inputs, ShardRun};
 use super::trace::Watched;
 use super::variables::Variables;
 use crate::error::Result;
@@ -43,7 +43,7 @@ impl<T: Scalar> Runner<T> {
             }
             Runner::Shards(run) => {
                 run.reads().try_for_each(|reads| variables.check(graph, reads))?;
-                run.run(graph, variables, feeds, team, finite, ranks)
+                run.run(Inputs { graph, variables, feeds, finite }, team, ranks)
             }
         }
     }

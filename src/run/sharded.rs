@@ -85,6 +85,16 @@ fn nothing<'a, T: Scalar>() -> FeedValue<'a, T> {
     FeedValue::Float(TensorView::of(Shape::from(0), &[]))
 }
 
+/// What a run is given.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'a, T: Scalar> {
+    pub(super) graph: &'a Graph<T>,
+    pub(super) variables: &'a Variables<T>,
+    pub(super) feeds: &'a [(NodeId, FeedValue<'a, T>)],
+    /// Whether every value is looked at.
+    pub(super) finite: bool,
+}
+
 /// What shards and workers read of a run.
 #[derive(Clone, Copy)]
 struct Outside<'a, T: Scalar> {
@@ -136,13 +146,11 @@ impl<T: Scalar> ShardRun<T> {
     /// Everything but the effects; then [`ShardRun::fetch`] finds the values.
     pub(super) fn run(
         &mut self,
-        graph: &Graph<T>,
-        variables: &Variables<T>,
-        feeds: &[(NodeId, FeedValue<'_, T>)],
+        inputs: Inputs<'_, T>,
         team: &mut Watched<'_>,
-        finite: bool,
         mut ranks: Option<&mut Ranks>,
     ) -> Result<()> {
+        let Inputs { graph, variables, feeds, finite } = inputs;
         for at in 0..self.levels.len() {
             let ShardRun { wholes, kept, combined, .. } = self;
             if let Some(whole) = &mut wholes[at] {
@@ -150,7 +158,7 @@ impl<T: Scalar> ShardRun<T> {
                 whole.run(shared, kept, team, finite)?;
                 whole.keep(shared, kept)?;
             }
-            self.level(at, graph, variables, feeds, team, finite, ranks.as_deref_mut())?;
+            self.level(at, inputs, team, ranks.as_deref_mut())?;
         }
         let shared = (graph, variables, feeds, self.combined.as_slice());
         self.last.run(shared, &mut self.kept, team, finite)
@@ -160,11 +168,8 @@ impl<T: Scalar> ShardRun<T> {
     fn level(
         &mut self,
         at: usize,
-        graph: &Graph<T>,
-        variables: &Variables<T>,
-        feeds: &[(NodeId, FeedValue<'_, T>)],
+        Inputs { graph, variables, feeds, finite }: Inputs<'_, T>,
         team: &mut Watched<'_>,
-        finite: bool,
         mut ranks: Option<&mut Ranks>,
     ) -> Result<()> {
         let level = &self.levels[at];
