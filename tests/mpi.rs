@@ -1,10 +1,13 @@
 //! Groups of processes: this program runs itself under `mpirun` with the name of a case, as which
 //! every rank does its part. What one rank says must be heard, and no fault may leave others waiting.
 
+mod models;
 mod support;
 
-use gradtape::Result;
 use gradtape::dist::{Group, Mpi, Receive, Send, local};
+use gradtape::{Notes, Philox, Result, Session};
+use models::Model;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 use support::counted;
@@ -49,6 +52,11 @@ const TESTS: &[(&str, fn())] = &[
     ("an_exit_ends_the_job", an_exit_ends_the_job),
     ("a_kill_ends_the_job", a_kill_ends_the_job),
     ("ranks_of_another_launcher_are_refused", ranks_of_another_launcher_are_refused),
+    (
+        "d2_any_number_of_ranks_has_the_bits_of_threads",
+        d2_any_number_of_ranks_has_the_bits_of_threads,
+    ),
+    ("d6_killed_ranks_go_on_to_the_same_bits", d6_killed_ranks_go_on_to_the_same_bits),
 ];
 
 fn messages_of_all_sizes_arrive() {
@@ -141,6 +149,108 @@ fn ranks_of_another_launcher_are_refused() {
     job.ends_with(1);
 }
 
+/// Trainings that every number of ranks does to the bits that one thread has.
+const MODELS: &[(&str, fn() -> Model)] = &[
+    ("perceptron", models::perceptron),
+    ("batch normalization and dropout", models::batch_normalization_and_dropout),
+    ("recurrence", models::recurrence),
+];
+
+/// A whole batch, one that is not a multiple of the shards, fewer rows than shards.
+const ROWS: &[usize] = &[64, 64, 43, 13, 5];
+const SHARDS: usize = 8;
+
+fn d2_any_number_of_ranks_has_the_bits_of_threads() {
+    for (name, make) in MODELS {
+        let model = make();
+        let session = Session::new(&model.tape).unwrap().with_shards(SHARDS).unwrap();
+        let (losses, weights) = model.train(&mut session.with_threads(2).unwrap(), ROWS);
+        let want = bits(losses.iter().chain(&weights));
+        for n in 1..=4 {
+            let job = launch(name, n);
+            job.ends_well();
+            for rank in 0..n {
+                job.says(&format!("rank {rank}: {name} {want:016x}"));
+            }
+        }
+    }
+}
+
+/// A hash of these numbers' bits.
+fn bits<'a>(numbers: impl Iterator<Item = &'a f64>) -> u64 {
+    numbers.fold(0xcbf2_9ce4_8422_2325, |hash: u64, x| {
+        (hash ^ x.to_bits()).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
+/// A training that saves itself, killed at any moment, that of writing a checkpoint too; then gone
+/// on with by another number of ranks. `GRADTAPE_KILLS` says how many times (200 take two minutes).
+fn d6_killed_ranks_go_on_to_the_same_bits() {
+    let kills = std::env::var("GRADTAPE_KILLS").map_or(6, |n| n.parse().unwrap());
+    let folder = std::env::temp_dir().join(format!("gradtape-mpi-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut rng = Philox::new(7, 0);
+    let (mut killed, mut finished) = (0, 0);
+    let want = {
+        let job = launch_with("steps", 1, &[("GRADTAPE_FILE", folder.join("whole"))]);
+        job.ends_well();
+        job.output.lines().find(|line| line.contains("weights")).unwrap().to_string()
+    };
+    while killed < kills {
+        let file = folder.join(format!("{finished}"));
+        loop {
+            let ranks = 1 + rng.below(3) as usize;
+            let plan = format!("{} {}", rng.below(ranks as u64), rng.below(120_000));
+            let settings = [("GRADTAPE_FILE", file.clone()), ("GRADTAPE_KILL", plan.into())];
+            let job = launch_with("steps", ranks, &settings);
+            if job.code == Some(0) {
+                job.says(&want);
+                finished += 1;
+                break;
+            }
+            assert_eq!(job.code, Some(128 + 9), "{job:#?}");
+            killed += 1;
+        }
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+    println!("{killed} kills in {finished} trainings");
+}
+
+const STEPS: u64 = 150;
+
+/// Trains, from a checkpoint if there is one, and saves itself every few steps.
+fn steps(group: Mpi) -> Result<()> {
+    let file = PathBuf::from(std::env::var_os("GRADTAPE_FILE").unwrap_or_default());
+    let rank = group.rank();
+    if let Ok(plan) = std::env::var("GRADTAPE_KILL")
+        && let Some((who, when)) = plan.split_once(' ')
+        && who.parse() == Ok(rank)
+    {
+        let when = Duration::from_micros(when.parse().unwrap());
+        std::thread::spawn(move || {
+            std::thread::sleep(when);
+            Command::new("sh").args(["-c", "kill -s KILL $PPID"]).status()
+        });
+    }
+    let model = models::batch_normalization_and_dropout();
+    let mut session = Session::new(&model.tape)?.with_shards(SHARDS)?.with_group(group)?;
+    let first = match file.exists() {
+        true => session.load(&file)?.get("step")?,
+        false => 0,
+    };
+    for step in first..STEPS {
+        model.step(&mut session, 64 - step as usize % 5, step);
+        let done = step + 1;
+        if rank == 0 && done % 5 == 0 {
+            session.save(&file, &Notes::new().with("step", done))?;
+        }
+    }
+    if rank == 0 {
+        println!("weights {:016x}", bits(session.parameters().iter()));
+    }
+    Ok(())
+}
+
 /// A job that has ended, and what its ranks said.
 #[derive(Debug)]
 struct Job {
@@ -168,7 +278,13 @@ impl Job {
 
 /// Runs a case on so many ranks.
 fn launch(case: &str, ranks: usize) -> Job {
+    launch_with(case, ranks, &[])
+}
+
+/// Runs a case on so many ranks, with these variables in their environment.
+fn launch_with(case: &str, ranks: usize, environment: &[(&str, PathBuf)]) -> Job {
     let mut mpirun = Command::new("mpirun");
+    mpirun.envs(environment.iter().map(|(name, value)| (name, value)));
     mpirun.arg("-n").arg(ranks.to_string());
     mpirun.arg(std::env::current_exe().unwrap()).args(["--rank", case]);
     // More ranks than cores, and as root in a container: Open MPI 4, then 5.
@@ -210,6 +326,17 @@ fn rank(case: &str) -> ExitCode {
     };
     if case.starts_with("silent") {
         group = group.with_deadline(Duration::from_millis(500));
+    }
+    if let Some((name, make)) = MODELS.iter().find(|(name, _)| *name == case) {
+        let (model, rank) = (make(), group.rank());
+        let session =
+            Session::new(&model.tape).and_then(|s| s.with_shards(SHARDS)?.with_group(group));
+        let (losses, weights) = model.train(&mut session.unwrap(), ROWS);
+        println!("rank {rank}: {name} {:016x}", bits(losses.iter().chain(&weights)));
+        return ExitCode::SUCCESS;
+    }
+    if case == "steps" {
+        return steps(group).map_or_else(|e| failed(&e), |()| ExitCode::SUCCESS);
     }
     let done = match case {
         "sizes" => sizes(&mut group),

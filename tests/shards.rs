@@ -1,26 +1,21 @@
 //! A batch cut into shards gives the values of the whole batch, and bits that depend on the number
 //! of shards, not on who computes them.
 
+mod models;
 mod support;
 
 use gradtape::dist::{Group, Local, local};
-use gradtape::nn::{
-    Activation, BatchNorm, Dense, Dropout, Init, Mlp, Rnn, RnnConfig, Sequential, Training,
+use gradtape::nn::{Activation, BatchNorm, Dense, Sequential, Training};
+use gradtape::optim::Sgd;
+use gradtape::{ANY, Philox, Result, Session, Tape, Tensor};
+use models::{
+    Model, ROWS, batch_normalization_and_dropout, classifier, convolutions, normal, perceptron,
+    recurrence,
 };
-use gradtape::optim::{Adam, Clip, Sgd};
-use gradtape::{
-    ANY, Cell, Conv, Element, Expr, Fetch, Index, Philox, Placeholder, Pool, Result, Session,
-    Shape, Tape, Tensor,
-};
-use std::ops::Range;
 use support::counted;
 
 #[global_allocator]
 static ALLOCATOR: support::Counting = support::Counting;
-
-fn normal(shape: impl Into<Shape>, seed: u64) -> Tensor {
-    Init::Normal { std: 1.0 }.tensor(shape, &mut Philox::new(seed, 0)).unwrap()
-}
 
 /// Equal but for rounding, which Adam makes larger where a gradient is 0 but for rounding.
 fn near(got: &[f64], want: &[f64], what: &str) {
@@ -31,12 +26,6 @@ fn near(got: &[f64], want: &[f64], what: &str) {
     }
 }
 
-fn rows_of<E: Element>(x: &Tensor<E>, rows: Range<usize>) -> Tensor<E> {
-    let shape = Shape::new(&[&[rows.len()], &x.shape().extents()[1..]].concat()).unwrap();
-    let at = |at: &[usize]| x.get(&[&[at[0] + rows.start], &at[1..]].concat()).unwrap();
-    Tensor::from_fn(shape, at).unwrap()
-}
-
 /// Runs `f` on every rank of a group of threads.
 fn on_ranks<R: Send>(n: usize, f: impl Fn(Local) -> R + Sync) -> Vec<R> {
     std::thread::scope(|threads| {
@@ -45,42 +34,6 @@ fn on_ranks<R: Send>(n: usize, f: impl Fn(Local) -> R + Sync) -> Vec<R> {
             local(n).into_iter().map(|rank| threads.spawn(move || f(rank))).collect();
         ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
     })
-}
-
-/// A model to train: a batch of any number of rows, its labels, what is fetched in a step.
-struct Model {
-    tape: Tape,
-    x: Placeholder,
-    y: Placeholder,
-    loss: Fetch,
-    train: Vec<Fetch>,
-    row: Vec<usize>,
-    classes: Index,
-}
-
-impl Model {
-    fn shape(&self, rows: usize) -> Shape {
-        Shape::new(&[&[rows], self.row.as_slice()].concat()).unwrap()
-    }
-
-    fn batch(&self, rows: usize, step: u64) -> (Tensor, Tensor<Index>) {
-        let mut rng = Philox::new(99, step);
-        let labels = (0..rows).map(|_| rng.below(self.classes as u64) as Index).collect();
-        (normal(self.shape(rows), 1000 + step), Tensor::vector(labels))
-    }
-
-    /// Losses and parameters after some steps.
-    fn train(&self, session: &mut Session, rows: &[usize]) -> (Vec<f64>, Vec<f64>) {
-        let mut losses = Vec::new();
-        for (step, &rows) in rows.iter().enumerate() {
-            let (x, y) = self.batch(rows, step as u64);
-            let (x, y) = (rows_of(&x, session.rows(rows)), rows_of(&y, session.rows(rows)));
-            let feeds = [self.x.feed(&x), self.y.feed_index(&y)];
-            let (loss, _) = session.run((self.loss, self.train.as_slice()), &feeds).unwrap();
-            losses.push(loss.item().unwrap());
-        }
-        (losses, session.parameters().to_vec())
-    }
 }
 
 /// Trains with every number of threads and of ranks; the bits of losses and weights are the same
@@ -115,35 +68,6 @@ fn same_for_all_workers(make: fn() -> Model, name: &str, shards: usize, rows: &[
     }
 }
 
-/// Rows of the batches: whole ones, a partial last one, fewer than shards, one.
-const ROWS: [usize; 6] = [64, 64, 13, 5, 1, 32];
-
-fn classifier(
-    row: &[usize],
-    classes: usize,
-    record: impl for<'t> FnOnce(&'t Tape, Expr<'t>) -> (Expr<'t>, Vec<Expr<'t>>),
-) -> Model {
-    let tape = Tape::new();
-    let shape = Shape::new(&[&[ANY], row].concat()).unwrap();
-    let (x, y) = (tape.placeholder("x", shape), tape.index_placeholder("y", [ANY]));
-    let (logits, updates) = record(&tape, x);
-    let loss = logits.softmax_cross_entropy(y).mean();
-    let train = Adam::new(1e-2).with_clip(Clip::Norm(1.0)).minimize(loss).unwrap();
-    let mut fetches = vec![train.into()];
-    fetches.extend(updates.into_iter().map(Fetch::from));
-    let (x, y, loss) = (x.into(), y.into(), loss.into());
-    let (row, classes) = (row.to_vec(), classes as Index);
-    Model { tape, x, y, loss, train: fetches, row, classes }
-}
-
-fn perceptron() -> Model {
-    classifier(&[7], 3, |tape, x| {
-        let mut rng = Philox::new(1, 0);
-        let mlp = Mlp::new(tape, &[7, 16, 3], Activation::Tanh, &mut rng).unwrap();
-        (mlp.forward(x), vec![])
-    })
-}
-
 #[test]
 fn d1_perceptron_has_the_same_bits() {
     same_for_all_workers(perceptron, "perceptron", 8, &ROWS);
@@ -173,22 +97,6 @@ fn d1_linear_regression_over_the_whole_batch() {
     }
 }
 
-fn batch_normalization_and_dropout() -> Model {
-    classifier(&[6], 3, |tape, x| {
-        let mut rng = Philox::new(2, 0);
-        let mut net = Sequential::new();
-        net.push(Dense::new(tape, "a", [6, 12], Activation::Identity, &mut rng).unwrap());
-        net.push(BatchNorm::new(tape, "n", 12).unwrap());
-        net.push(Activation::Relu);
-        net.push(Dropout::new(0.3, &mut rng));
-        net.push(Dense::new(tape, "b", [12, 12], Activation::Tanh, &mut rng).unwrap());
-        net.push(BatchNorm::new(tape, "m", 12).unwrap());
-        net.push(Dense::new(tape, "c", [12, 3], Activation::Identity, &mut rng).unwrap());
-        let training = Training::new(tape);
-        (net.forward(x, Some(&training)), training.updates())
-    })
-}
-
 #[test]
 fn d1_batch_normalization_and_dropout_has_the_same_bits() {
     same_for_all_workers(
@@ -199,29 +107,9 @@ fn d1_batch_normalization_and_dropout_has_the_same_bits() {
     );
 }
 
-fn convolutions() -> Model {
-    classifier(&[8, 8, 2], 4, |tape, x| {
-        let w = tape.variable("w", normal([3, 3, 2, 5], 3));
-        let v = tape.variable("v", normal([4 * 4 * 5, 4], 4));
-        let pooled = x.conv2d(w, Conv::same()).relu().max_pool2d(Pool::new([2, 2]));
-        (pooled.reshape([ANY, 80]).matmul(v), vec![])
-    })
-}
-
 #[test]
 fn d1_convolutions_has_the_same_bits() {
     same_for_all_workers(convolutions, "convolutions", 8, &[24, 11, 3]);
-}
-
-fn recurrence() -> Model {
-    classifier(&[6, 3], 3, |tape, x| {
-        let mut rng = Philox::new(4, 0);
-        let config =
-            RnnConfig { cell: Cell::Lstm, inputs: 3, hidden: 8, n_layers: 1, bidirectional: false };
-        let states = Rnn::new(tape, "lstm", config, &mut rng).unwrap().forward(x);
-        let out = Dense::new(tape, "out", [8, 3], Activation::Identity, &mut rng).unwrap();
-        (out.forward(states.mean_axes(&[1])), vec![])
-    })
 }
 
 #[test]

@@ -21,10 +21,10 @@ pub struct Job {
     /// Shards that every batch is cut into: on them the bits depend, and on nothing else
     #[arg(long, default_value_t = 8)]
     pub shards: usize,
-    /// Times that all samples are seen
-    #[arg(long, default_value_t = 2)]
+    /// Times that all samples are seen; by default 2 of the network, 100 of the regression
+    #[arg(long)]
     #[arg(default_value_if("short", "true", "1"))]
-    pub epochs: u64,
+    pub epochs: Option<u64>,
     /// Samples in a step
     #[arg(long, default_value_t = 128)]
     pub batch: usize,
@@ -83,7 +83,10 @@ pub struct Outcome {
 }
 
 impl Job {
-    /// Steps in all.
+    /// Does the job.
+    ///
+    /// # Errors
+    /// Files that are not there or not what they should be; what a session reports.
     pub fn train(&self, seed: u64, workers: &mut impl Workers) -> Result<Outcome> {
         match self.job {
             Kind::Regression => self.regression(seed, workers),
@@ -103,7 +106,7 @@ impl Job {
         let w = tape.variable("w", Tensor::zeros([features.len(), 1])?);
         let b = tape.variable("b", 0.0);
         let loss = (x.matmul(w) + b).squared_error(y).mean();
-        let step = Sgd::new(0.01).minimize(loss)?;
+        let step = Sgd::new(0.05).minimize(loss)?;
         let nodes = Nodes { x: x.into(), y: y.into(), loss: loss.into(), step: step.into() };
         self.learn(seed, &tape, data, nodes, |y, value| y.feed(value), workers)
     }
@@ -140,7 +143,11 @@ impl Job {
         let (mut x, mut y, mut out) = Default::default();
         let mut losses = Vec::new();
         let started = Instant::now();
-        while batches.position().epoch < self.epochs {
+        let epochs = self.epochs.unwrap_or(match self.job {
+            Kind::Regression => 100,
+            Kind::Mnist => 2,
+        });
+        while batches.position().epoch < epochs {
             let Some(rows) = batches.next_rows() else { continue };
             // A rank gathers its own rows of the batch.
             data.gather_into(&rows[session.rows(rows.len())], &mut x, &mut y)?;
