@@ -17,7 +17,7 @@ pub(crate) use layout::Layout;
 pub(crate) use lower::{Need, needs, not_fed, run_shape};
 pub use report::{Report, Work};
 pub(crate) use shard::{Cut, FetchedAt, Level, Sharded, Source, Whole, is_batch, shard};
-pub(crate) use share::parts_of_update;
+pub(crate) use share::{parts_of_update, worth_threads};
 
 use crate::error::Result;
 use crate::kernel::arena::Frame;

@@ -1,7 +1,7 @@
 //! What is worth another thread: work that takes much longer than waking one, in parts that do not
 //! show in any bit.
 
-use super::{Code, Operand, Shared};
+use super::{Code, Operand, Report, Shared};
 use crate::kernel::map::BLOCK;
 use crate::scalar::Scalar;
 use crate::shape::Shape;
@@ -35,6 +35,11 @@ pub(super) fn shared<T: Scalar>(
         }
     };
     Shared { units, parts: threads.min(units).min(worth).max(1) }
+}
+
+/// How many threads the work of all shards is worth.
+pub(crate) fn worth_threads(report: &Report) -> usize {
+    (report.flops / PRODUCT).max(report.bytes_written / size_of::<f32>() / ELEMENTWISE)
 }
 
 /// Into how many parts a team shares an optimizer step.

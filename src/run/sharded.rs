@@ -14,7 +14,9 @@ use crate::kernel::arena::Arena;
 use crate::kernel::reduce::logsumexp;
 use crate::kernel::team::{MAX_THREADS, Pieces, Team, part, part_of};
 use crate::kernel::vector::{add, sum};
-use crate::plan::{Cut, FetchedAt, Level, Report, Sharded, Source, Whole, parts_of_update};
+use crate::plan::{
+    Cut, FetchedAt, Level, Report, Sharded, Source, Whole, parts_of_update, worth_threads,
+};
 use crate::scalar::{DType, Element, Index, Scalar};
 use crate::shape::Shape;
 use crate::tape::op::{Arg, Combine};
@@ -119,8 +121,9 @@ impl<T: Scalar> ShardRun<T> {
     ) -> Result<Self> {
         let (rank, size) = ranks.unwrap_or((0, 1));
         let own = cut.of_rank(rank, size);
-        let n_workers = threads.min(own.len()).clamp(1, MAX_THREADS);
         let Sharded { levels, last, fetches, combined, kept, crossing } = plan;
+        let once = report(&levels, &last, cut, 1);
+        let n_workers = threads.min(own.len()).min(worth_threads(&once)).clamp(1, MAX_THREADS);
         let workers = (0..n_workers).map(|_| Worker::new(&levels)).collect::<Result<Vec<_>>>()?;
         let report = report(&levels, &last, cut, n_workers);
         Ok(ShardRun {
