@@ -10,7 +10,7 @@ use gradtape::optim::Sgd;
 use gradtape::{ANY, Philox, Result, Session, Tape, Tensor};
 use models::{
     Model, ROWS, batch_normalization_and_dropout, classifier, convolutions, normal, perceptron,
-    recurrence,
+    recurrence, rows_of,
 };
 use support::counted;
 
@@ -321,5 +321,33 @@ fn errors_of_shards_reach_the_caller() -> Result<()> {
     let ys = Tensor::vector(vec![0, 1, 2, 3, 0, 1, 2, 1]);
     session.run((loss, train), &[x.feed(&xs), y.feed(&ys)])?;
     assert_ne!(session.parameters(), before);
+    Ok(())
+}
+
+/// The gradient of a whole batch is the mean of those of any parts, weighted by their rows.
+#[test]
+fn c5_gradients_of_parts_add_up_to_that_of_the_whole() -> Result<()> {
+    let tape = Tape::<f64>::new();
+    let (x, y) = (tape.placeholder("x", [ANY, 5]), tape.index_placeholder("y", [ANY]));
+    let w = tape.variable("w", normal([5, 4], 1));
+    let loss = x.matmul(w).tanh().softmax_cross_entropy(y).mean();
+    let gradient = tape.gradient(loss, &[w])?[0];
+    let n = 60;
+    let xs = normal([n, 5], 2);
+    let ys = Tensor::vector((0..n as u32).map(|i| i * 7 % 4).collect());
+    let mut session = Session::new(&tape)?;
+    let whole = session.run(gradient, &[x.feed(&xs), y.feed(&ys)])?;
+    for cuts in [vec![0, 60], vec![0, 1, 60], vec![0, 13, 14, 40, 60], (0..=60).collect()] {
+        let mut sum = vec![0.0; whole.len()];
+        for part in cuts.windows(2) {
+            let rows = part[0]..part[1];
+            let (x_part, y_part) = (rows_of(&xs, rows.clone()), rows_of(&ys, rows.clone()));
+            let g = session.run(gradient, &[x.feed(&x_part), y.feed(&y_part)])?;
+            let share = rows.len() as f64 / n as f64;
+            sum.iter_mut().zip(g.as_slice()).for_each(|(sum, g)| *sum += share * g);
+        }
+        let off = sum.iter().zip(whole.as_slice()).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
+        assert!(off < 1e-14, "{cuts:?}: {off:e}");
+    }
     Ok(())
 }
