@@ -5,7 +5,7 @@ use super::smooth::{Smooth, method, reached};
 use super::with_intercept;
 use crate::data::metrics::accuracy;
 use crate::error::{Result, bail};
-use crate::{Index, Tensor, TensorView, minimize};
+use crate::{Error, ErrorKind, Index, Tensor, TensorView, minimize};
 use nalgebra::{DMatrix, DVector};
 
 const OP: &str = "logistic_regression";
@@ -77,7 +77,12 @@ impl LogisticRegression {
             DVector::zeros(design.width()),
             method(),
         )?;
-        let (coefficients, intercept) = design.original_of_one(reached(OP, found)?.as_slice());
+        let v = reached(OP, found)?;
+        let right = |(z, &y): (f64, &f64)| (z > 0.0) == (y > 0.0);
+        if weight == 0.0 && (&design.z * &v).iter().copied().zip(&y).all(right) {
+            return Err(separated(OP));
+        }
+        let (coefficients, intercept) = design.original_of_one(v.as_slice());
         Ok(LogisticModel { coefficients, intercept })
     }
 }
@@ -88,6 +93,12 @@ pub(super) fn penalty_weight(op: &str, c: f64) -> Result<f64> {
         true => Ok(1.0 / c),
         false => bail!(Argument, "{op}: expected C > 0, got {c}"),
     }
+}
+
+/// Without a penalty the loss then falls for ever as the parameters grow.
+pub(super) fn separated(op: &str) -> Error {
+    let text = format!("{op}: expected a penalty, or classes that overlap, got separated ones");
+    Error::new(ErrorKind::NotConverged, text)
 }
 
 /// p(1 | x) = σ(xᵀw + b): a fitted [`LogisticRegression`].

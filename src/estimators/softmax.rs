@@ -1,7 +1,7 @@
 //! Softmax (multinomial logistic) regression.
 
 use super::input::{features_of, labels};
-use super::logistic::penalty_weight;
+use super::logistic::{penalty_weight, separated};
 use super::smooth::{Smooth, method, reached};
 use super::with_intercept;
 use crate::data::metrics::{accuracy, argmax};
@@ -75,7 +75,11 @@ impl SoftmaxRegression {
             DMatrix::zeros(design.width(), n_classes),
             method(),
         )?;
-        let (coefficients, intercepts) = design.original(&reached(OP, found)?);
+        let v = reached(OP, found)?;
+        if weight == 0.0 && argmax(&(&design.z * &v).into())?.as_slice() == labels {
+            return Err(separated(OP));
+        }
+        let (coefficients, intercepts) = design.original(&v);
         let mean = intercepts.mean();
         Ok(SoftmaxModel { coefficients, intercepts: intercepts.add_scalar(-mean) })
     }
