@@ -51,14 +51,10 @@
 //! - [`Session`]: variables and runs; [`Report`] says what a run does before it runs, [`Trace`]
 //!   when each part of it did.
 //! - [`optim`]: optimizers, schedules, clipping. [`nn`]: layers and their initial weights.
-<<<<<<< HEAD
+//! - [`estimators`]: linear models and networks with `fit`, `predict`, `score`.
 //! - [`Session::save`], [`Checkpoints`]: trainings that go on with the same bits.
 //! - [`io`], [`data`]: CSV and IDX files; data sets, splits, batches, metrics; [`data::Rows`] of
 //!   files larger than memory.
-=======
-//! - [`estimators`]: linear models and networks with `fit`, `predict`, `score`.
-//! - [`io`], [`data`]: CSV and IDX files; data sets, splits, batches, metrics.
->>>>>>> 2a69b04 (Estimators: linear, ridge, lasso, elastic net, logistic, softmax, Poisson, Huber, networks)
 //! - [`Primitive`]: ops of your own; [`check`] proves derivatives, yours and ours.
 //!
 //! # What holds everywhere

@@ -50,7 +50,10 @@ fn a_closure_is_traced_once_for_each_shape() {
         w.square().sum()
     });
     for n in [2, 3, 2, 3, 2] {
-        assert_eq!(f.at(&DVector::repeat(n, 2.0)).unwrap(), (4.0 * n as f64, DVector::repeat(n, 4.0)));
+        assert_eq!(
+            f.at(&DVector::repeat(n, 2.0)).unwrap(),
+            (4.0 * n as f64, DVector::repeat(n, 4.0))
+        );
     }
     assert_eq!(calls.get(), 2);
     for n in 1..40 {
@@ -92,7 +95,8 @@ fn mistakes_are_errors_that_name_them() {
     let three = vector(&[1.0; 3]);
     let (got, text) = kind(value_and_grad(|w| (w - &three).sum()).at(&w).unwrap_err());
     assert!(got == ErrorKind::Shape && text.contains("tests/closure.rs"), "{text}");
-    let mut singular = value_and_grad(|w| w.constant(&DMatrix::zeros(2, 2)).inverse().sum() + w.sum());
+    let mut singular =
+        value_and_grad(|w| w.constant(&DMatrix::zeros(2, 2)).inverse().sum() + w.sum());
     assert_eq!(singular.at(&w).unwrap_err().kind(), ErrorKind::Singular);
     let none = value_and_grad(|w| w.sum()).at(&DVector::<f64>::zeros(0)).unwrap();
     assert_eq!(none, (0.0, DVector::zeros(0)));
@@ -166,8 +170,5 @@ fn hostile_fits_are_errors_or_outcomes() {
     assert_eq!(pole.outcome().reason, Reason::NotFinite);
     let refused = LevenbergMarquardt::new().with_tolerance(-1.0);
     assert!(curve_fit_with(|x, w| w.sum() * x, &xs, &ys, start(), refused).is_err());
-    assert_eq!(
-        least_squares(|w| w.lit(1.0), start()).unwrap_err().kind(),
-        ErrorKind::Gradient
-    );
+    assert_eq!(least_squares(|w| w.lit(1.0), start()).unwrap_err().kind(), ErrorKind::Gradient);
 }

@@ -7,8 +7,24 @@ use std::path::{Path, PathBuf};
 
 /// The order in which data pass through. A module uses those before it, never those after it.
 const ORDER: &[&str] = &[
-    "error", "file", "scalar", "shape", "tensor", "kernel", "tape", "grad", "plan", "dist", "run",
-    "optim", "check", "nn", "io", "data", "closure", "estimators",
+    "error",
+    "file",
+    "scalar",
+    "shape",
+    "tensor",
+    "kernel",
+    "tape",
+    "grad",
+    "plan",
+    "dist",
+    "run",
+    "optim",
+    "check",
+    "nn",
+    "io",
+    "data",
+    "closure",
+    "estimators",
 ];
 
 /// Modules at the side, on the public API: they name the crate's re-exports, not its inside.

@@ -3,8 +3,8 @@
 use super::centered::Centered;
 use super::input::{features, not_negative, targets};
 use super::{LinearModel, with_intercept};
-use crate::error::{Result, bail};
 use crate::TensorView;
+use crate::error::{Result, bail};
 use nalgebra::{DMatrix, DVector};
 
 /// Sweeps over all coefficients; so many are needed only where rounding hides the minimum.
@@ -201,7 +201,8 @@ impl<'a> Descent<'a> {
     /// The minimum among coefficients of these signs, if it is the minimum of all.
     fn solution(&self, signs: &DVector<f64>) -> Option<DVector<f64>> {
         let active: Vec<usize> = (0..signs.len()).filter(|&j| signs[j] != 0.0).collect();
-        let columns: Vec<_> = active.iter().map(|&j| self.products[j].as_ref()).collect::<Option<_>>()?;
+        let columns: Vec<_> =
+            active.iter().map(|&j| self.products[j].as_ref()).collect::<Option<_>>()?;
         let k = active.len();
         let hessian = DMatrix::from_fn(k, k, |a, b| {
             columns[b][active[a]] + if a == b { self.l2 } else { 0.0 }

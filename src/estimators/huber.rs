@@ -62,7 +62,7 @@ impl HuberRegression {
     ///
     /// # Errors
     /// Shapes that do not fit; numbers that are not finite; targets that are all the same; ε or α
-    /// out of range; residuals that vanish, so that there is no scale (`NotConverged`).
+    /// out of range; no convergence (`NotConverged`).
     pub fn fit<'a, 'b>(
         &self,
         x: impl Into<TensorView<'a, f64>>,
@@ -94,9 +94,6 @@ impl HuberRegression {
         )?;
         let v = reached(OP, found)?;
         let (coefficients, intercept) = design.original_of_one(&v.as_slice()[..width]);
-        Ok(LinearModel {
-            coefficients: coefficients * unit,
-            intercept: intercept * unit + center,
-        })
+        Ok(LinearModel { coefficients: coefficients * unit, intercept: intercept * unit + center })
     }
 }

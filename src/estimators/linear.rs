@@ -1,6 +1,7 @@
 //! Ordinary least squares, and the model that linear regressions of all kinds end with.
 
 use super::centered::Centered;
+use super::file::one_output_file;
 use super::input::{features, features_of, targets};
 use super::with_intercept;
 use crate::data::metrics::r2;
@@ -100,6 +101,8 @@ pub struct LinearModel {
     /// b.
     pub intercept: f64,
 }
+
+one_output_file!(LinearModel, "linear");
 
 impl LinearModel {
     /// Xw + b for features (n, p).

@@ -1,5 +1,6 @@
 //! Logistic regression for two classes.
 
+use super::file::one_output_file;
 use super::input::{features_of, labels};
 use super::smooth::{Smooth, method, reached};
 use super::with_intercept;
@@ -109,6 +110,8 @@ pub struct LogisticModel {
     /// b.
     pub intercept: f64,
 }
+
+one_output_file!(LogisticModel, "logistic");
 
 impl LogisticModel {
     /// The likelier class of each row.

@@ -1,15 +1,19 @@
 //! Multilayer perceptrons for classes and for numbers, trained by Adam on shuffled batches.
 
+use super::file;
 use super::input::{features, features_of, labels, not_negative, targets};
 use super::softmax::softmax_rows;
 use crate::data::metrics::{accuracy, argmax, r2};
 use crate::data::{Dataset, EarlyStopping, Standardizer, Verdict};
 use crate::error::{Result, bail};
-use crate::nn::{Activation, Mlp, l2};
+use crate::nn::{Activation, Layer, Mlp, l2};
 use crate::optim::Adam;
 use crate::scalar::Element;
-use crate::{ANY, Expr, Feed, Index, Philox, Placeholder, Session, Tape, Tensor, TensorView};
+use crate::{
+    ANY, Expr, Feed, Index, Notes, Philox, Placeholder, Session, Shape, Tape, Tensor, TensorView,
+};
 use nalgebra::{DMatrix, DMatrixView, DVector};
+use std::path::Path;
 
 /// A network for classes: softmax of its outputs, with weights that make the mean cross-entropy
 /// + α/2 ‖W‖²/B small over batches of B, as scikit-learn's `MLPClassifier`, whose defaults these
@@ -301,6 +305,82 @@ impl Network {
         Session::new(&tape)?.run(h, &[input.feed(x)])
     }
 }
+
+/// What notes call the activation.
+const ACTIVATION: &str = "activation";
+const ACTIVATIONS: [Activation; 9] = [
+    Activation::Identity,
+    Activation::Relu,
+    Activation::Elu,
+    Activation::Gelu,
+    Activation::GeluTanh,
+    Activation::Silu,
+    Activation::Tanh,
+    Activation::Sigmoid,
+    Activation::Softplus,
+];
+
+impl Network {
+    fn save(&self, path: impl AsRef<Path>, kind: &str) -> Result<()> {
+        let mut extents = vec![self.layers[0].w.nrows()];
+        let mut parameters = Vec::new();
+        for (i, Affine { w, b }) in (1..).zip(&self.layers) {
+            extents.push(b.len());
+            parameters.push((format!("w_{i}"), w.clone().into()));
+            parameters.push((format!("b_{i}"), b.clone().into()));
+        }
+        let activation = Layer::<f64>::name(&self.activation);
+        file::save(path, kind, &extents, Notes::new().with(ACTIVATION, activation), parameters)
+    }
+
+    fn load(path: impl AsRef<Path>, kind: &str) -> Result<Self> {
+        let shapes = |extents: &[usize]| {
+            let mut shapes: Vec<(String, Shape)> = Vec::new();
+            for (i, pair) in (1..).zip(extents.windows(2)) {
+                shapes.push((format!("w_{i}"), [pair[0], pair[1]].into()));
+                shapes.push((format!("b_{i}"), pair[1].into()));
+            }
+            shapes
+        };
+        let (notes, parameters) = file::load(path, kind, 2, shapes)?;
+        let name: String = notes.get(ACTIVATION)?;
+        let named = |a: &Activation| Layer::<f64>::name(a) == name;
+        let Some(activation) = ACTIVATIONS.into_iter().find(named) else {
+            bail!(Format, "{kind}: expected an activation, got {name:?}");
+        };
+        let mut layers = Vec::new();
+        let mut parameters = parameters.into_iter();
+        while let (Some(w), Some(b)) = (parameters.next(), parameters.next()) {
+            layers.push(Affine { w: w.into_matrix()?, b: b.into_dvector()? });
+        }
+        Ok(Network { layers, activation })
+    }
+}
+
+macro_rules! network_file {
+    ($model:ident, $kind:literal) => {
+        impl $model {
+            /// Saves the model as a safetensors file with `w_1`, `b_1` and so on, as
+            /// [`Session::save`].
+            ///
+            /// # Errors
+            /// The file cannot be written; then it is as it was.
+            pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+                self.network.save(path, $kind)
+            }
+
+            /// The model that was saved there, to the bit.
+            ///
+            /// # Errors
+            /// As [`Session::load`]; also a file of another model.
+            pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+                Ok($model { network: Network::load(path, $kind)? })
+            }
+        }
+    };
+}
+network_file!(MlpClassifierModel, "mlp_classifier");
+network_file!(MlpRegressorModel, "mlp_regressor");
 
 /// A trained [`MlpClassifier`].
 #[derive(Clone, Debug, PartialEq)]

@@ -4,7 +4,7 @@
 //! Features x are `(n, p)`, a row a sample; targets are `[n]`, numbers or class labels from 0. Both
 //! may be nalgebra's or a [`Tensor`](crate::Tensor). Penalties leave intercepts alone. Smooth
 //! objectives are minimized in standardized features, which changes the way and not the minimum.
-//! A fit has the same bits each time.
+//! A fit has the same bits each time. Models are saved as safetensors, and loaded to the bit.
 //!
 //! ```
 //! use gradtape::estimators::{Ridge, SoftmaxRegression};
@@ -22,6 +22,7 @@
 
 mod centered;
 mod elastic_net;
+mod file;
 mod huber;
 mod input;
 mod linear;

@@ -1,5 +1,6 @@
 //! Poisson regression of counts.
 
+use super::file::one_output_file;
 use super::input::{features_of, not_negative, targets};
 use super::smooth::{Smooth, method, reached};
 use super::with_intercept;
@@ -88,6 +89,8 @@ pub struct PoissonModel {
     /// b.
     pub intercept: f64,
 }
+
+one_output_file!(PoissonModel, "poisson");
 
 impl PoissonModel {
     /// The rate of each row.

@@ -3,8 +3,8 @@
 use super::centered::Centered;
 use super::input::{features, not_negative, targets};
 use super::{LinearModel, with_intercept};
-use crate::error::{Result, bail};
 use crate::TensorView;
+use crate::error::{Result, bail};
 
 const OP: &str = "ridge";
 
@@ -55,7 +55,10 @@ impl Ridge {
         (0..gram.ncols()).for_each(|j| gram[(j, j)] += self.alpha);
         let Some(cholesky) = gram.cholesky() else {
             let (alpha, p) = (self.alpha, data.x.ncols());
-            bail!(Singular, "{OP}: expected alpha {alpha} to separate {p} features, got dependent ones")
+            bail!(
+                Singular,
+                "{OP}: expected alpha {alpha} to separate {p} features, got dependent ones"
+            )
         };
         let coefficients = cholesky.solve(&(transposed * &data.y));
         let intercept = data.intercept(&coefficients);

@@ -1,15 +1,18 @@
 //! Softmax (multinomial logistic) regression.
 
+use super::file::{self, B, W};
 use super::input::{features_of, labels};
 use super::logistic::{penalty_weight, separated};
 use super::smooth::{Smooth, method, reached};
 use super::with_intercept;
 use crate::data::metrics::{accuracy, argmax};
-use crate::error::Result;
-use crate::{Index, Tensor, TensorView, minimize};
+use crate::error::{Result, bail};
+use crate::{Index, Notes, Tensor, TensorView, minimize};
 use nalgebra::{DMatrix, DVector};
+use std::path::Path;
 
 const OP: &str = "softmax_regression";
+const KIND: &str = "softmax";
 
 /// Two classes or more: p(k | x) = softmax(xᵀW + b)ₖ with W and b that make
 /// C Σᵢ [ln Σₖ exp zᵢₖ − zᵢ,yᵢ] + ½‖W‖² least, z = XW + b, as scikit-learn's
@@ -126,6 +129,32 @@ impl SoftmaxModel {
         y: impl Into<TensorView<'b, Index>>,
     ) -> Result<f64> {
         accuracy(&y.into().to_tensor(), &Tensor::from(self.predict(x)?))
+    }
+
+    /// Saves the model as a safetensors file with `coefficients` and `intercept`, as
+    /// [`Session::save`](crate::Session::save).
+    ///
+    /// # Errors
+    /// The file cannot be written; then it is as it was.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let (p, n_classes) = self.coefficients.shape();
+        let w = (W.into(), self.coefficients.clone().into());
+        let b = (B.into(), self.intercepts.clone().into());
+        file::save(path, KIND, &[p, n_classes], Notes::new(), vec![w, b])
+    }
+
+    /// The model that was saved there, to the bit.
+    ///
+    /// # Errors
+    /// As [`Session::load`](crate::Session::load); also a file of another model.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let shapes = |e: &[usize]| vec![(W.into(), [e[0], e[1]].into()), (B.into(), e[1].into())];
+        match <[_; 2]>::try_from(file::load(path, KIND, 2, shapes)?.1) {
+            Ok([w, b]) => {
+                Ok(SoftmaxModel { coefficients: w.into_matrix()?, intercepts: b.into_dvector()? })
+            }
+            Err(got) => bail!(Format, "{KIND}: expected two parameters, got {}", got.len()),
+        }
     }
 
     fn logits<'a>(&self, op: &str, x: impl Into<TensorView<'a, f64>>) -> Result<DMatrix<f64>> {

@@ -147,7 +147,11 @@ impl<M: Fitter> LeastSquares<M> {
     /// As [`LevenbergMarquardt::least_squares`].
     #[track_caller]
     pub fn record<T: Scalar>(method: M, residuals: Expr<'_, T>) -> Result<Self> {
-        Self::record_over(method, residuals, &trainable("least_squares: expected residuals", residuals)?)
+        Self::record_over(
+            method,
+            residuals,
+            &trainable("least_squares: expected residuals", residuals)?,
+        )
     }
 
     /// As [`LeastSquares::record`], over these variables only.
