@@ -1,7 +1,7 @@
 //! Huber regression: a line that outliers do not pull, with a scale of its own.
 
 use super::input::{not_negative, targets};
-use super::smooth::{Smooth, method, reached};
+use super::smooth::{Smooth, TOLERANCE, newton, reached, with_tolerance};
 use super::{LinearModel, with_intercept};
 use crate::error::{Result, bail};
 use crate::{TensorView, minimize};
@@ -31,9 +31,11 @@ pub struct HuberRegression {
     epsilon: f64,
     alpha: f64,
     intercept: bool,
+    tolerance: f64,
 }
 
 with_intercept!(HuberRegression);
+with_tolerance!(HuberRegression);
 
 impl Default for HuberRegression {
     fn default() -> Self {
@@ -45,7 +47,7 @@ impl HuberRegression {
     /// With scikit-learn's numbers: ε = 1.35 (95 % efficient on normal residuals), α = 0.0001, and
     /// an intercept.
     pub fn new() -> Self {
-        HuberRegression { epsilon: 1.35, alpha: 1e-4, intercept: true }
+        HuberRegression { epsilon: 1.35, alpha: 1e-4, intercept: true, tolerance: TOLERANCE }
     }
 
     /// With this ε ≥ 1.
@@ -90,7 +92,7 @@ impl HuberRegression {
                 sigma + sigma * loss + design.penalty(w) * (2.0 * self.alpha * unit / n)
             },
             DVector::zeros(width + 1),
-            method(),
+            newton(self.tolerance),
         )?;
         let v = reached(OP, found)?;
         let (coefficients, intercept) = design.original_of_one(&v.as_slice()[..width]);

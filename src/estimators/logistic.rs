@@ -2,7 +2,7 @@
 
 use super::file::one_output_file;
 use super::input::{features_of, labels};
-use super::smooth::{Smooth, method, reached};
+use super::smooth::{Smooth, TOLERANCE, newton, reached, with_tolerance};
 use super::with_intercept;
 use crate::data::metrics::accuracy;
 use crate::error::{Result, bail};
@@ -31,9 +31,11 @@ const OP: &str = "logistic_regression";
 pub struct LogisticRegression {
     c: f64,
     intercept: bool,
+    tolerance: f64,
 }
 
 with_intercept!(LogisticRegression);
+with_tolerance!(LogisticRegression);
 
 impl Default for LogisticRegression {
     fn default() -> Self {
@@ -44,7 +46,7 @@ impl Default for LogisticRegression {
 impl LogisticRegression {
     /// With C = 1 and an intercept.
     pub fn new() -> Self {
-        LogisticRegression { c: 1.0, intercept: true }
+        LogisticRegression { c: 1.0, intercept: true, tolerance: TOLERANCE }
     }
 
     /// With this C > 0, the inverse of the penalty's strength; infinite for no penalty.
@@ -76,7 +78,7 @@ impl LogisticRegression {
                 loss + design.penalty(v) * (weight / design.n() as f64)
             },
             DVector::zeros(design.width()),
-            method(),
+            newton(self.tolerance),
         )?;
         let v = reached(OP, found)?;
         let right = |(z, &y): (f64, &f64)| (z > 0.0) == (y > 0.0);

@@ -2,7 +2,7 @@
 
 use super::file::one_output_file;
 use super::input::{features_of, not_negative, targets};
-use super::smooth::{Smooth, method, reached};
+use super::smooth::{Smooth, TOLERANCE, newton, reached, with_tolerance};
 use super::with_intercept;
 use crate::error::{Result, bail};
 use crate::{TensorView, minimize};
@@ -29,14 +29,16 @@ const OP: &str = "poisson_regression";
 pub struct PoissonRegression {
     alpha: f64,
     intercept: bool,
+    tolerance: f64,
 }
 
 with_intercept!(PoissonRegression);
+with_tolerance!(PoissonRegression);
 
 impl PoissonRegression {
     /// With this α ≥ 0.
     pub fn new(alpha: f64) -> Self {
-        PoissonRegression { alpha, intercept: true }
+        PoissonRegression { alpha, intercept: true, tolerance: TOLERANCE }
     }
 
     /// Fits features (n, p) and targets [n], counts or rates ≥ 0.
@@ -64,7 +66,7 @@ impl PoissonRegression {
                 (loss + design.penalty(v) * self.alpha) / mean
             },
             start,
-            method(),
+            newton(self.tolerance),
         )?;
         let (coefficients, intercept) = design.original_of_one(reached(OP, found)?.as_slice());
         Ok(PoissonModel { coefficients, intercept })

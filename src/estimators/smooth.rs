@@ -9,6 +9,25 @@ use crate::optim::{NewtonCg, Reason};
 use crate::{Expr, Tensor, TensorView};
 use nalgebra::{DMatrix, DVector};
 
+/// The gradient of an objective divided by n, in standardized features: coefficients then have
+/// about six digits or more.
+pub(super) const TOLERANCE: f64 = 1e-9;
+
+/// The option that estimators with such an objective share.
+macro_rules! with_tolerance {
+    ($name:ident) => {
+        impl $name {
+            /// With a fit that ends when the gradient, of the objective divided by the number of
+            /// samples and in standardized features, is at most this in each element; the default
+            /// is 10⁻⁹, scikit-learn's 10⁻⁴ or 10⁻⁵.
+            pub fn with_tolerance(self, tolerance: f64) -> Self {
+                $name { tolerance, ..self }
+            }
+        }
+    };
+}
+pub(super) use with_tolerance;
+
 /// Standardized features Z = (X − m)/s with a column of ones for the intercept. Parameters v of Z
 /// stand for w = v/s and b = v₀ − m·w.
 pub(super) struct Smooth {
@@ -83,8 +102,8 @@ impl Smooth {
 
 /// Newton's method: its last steps are so short that the answer has all digits that rounding
 /// leaves.
-pub(super) fn method() -> NewtonCg {
-    NewtonCg::new().with_gradient_tolerance(1e-9)
+pub(super) fn newton(tolerance: f64) -> NewtonCg {
+    NewtonCg::new().with_gradient_tolerance(tolerance)
 }
 
 /// The point of a minimum that was reached as far as rounding allows.

@@ -3,10 +3,11 @@
 use super::file::{self, B, W};
 use super::input::{features_of, labels};
 use super::logistic::{penalty_weight, separated};
-use super::smooth::{Smooth, method, reached};
+use super::smooth::{Smooth, TOLERANCE, reached, with_tolerance};
 use super::with_intercept;
 use crate::data::metrics::{accuracy, argmax};
 use crate::error::{Result, bail};
+use crate::optim::Lbfgs;
 use crate::{Index, Notes, Tensor, TensorView, minimize};
 use nalgebra::{DMatrix, DVector};
 use std::path::Path;
@@ -18,7 +19,7 @@ const KIND: &str = "softmax";
 /// C Σᵢ [ln Σₖ exp zᵢₖ − zᵢ,yᵢ] + ½‖W‖² least, z = XW + b, as scikit-learn's
 /// `LogisticRegression` for several classes. Intercepts add up to 0: only their differences count.
 ///
-/// By [`NewtonCg`](crate::optim::NewtonCg).
+/// By [`Lbfgs`].
 ///
 /// ```
 /// use gradtape::estimators::SoftmaxRegression;
@@ -34,9 +35,11 @@ const KIND: &str = "softmax";
 pub struct SoftmaxRegression {
     c: f64,
     intercept: bool,
+    tolerance: f64,
 }
 
 with_intercept!(SoftmaxRegression);
+with_tolerance!(SoftmaxRegression);
 
 impl Default for SoftmaxRegression {
     fn default() -> Self {
@@ -47,7 +50,7 @@ impl Default for SoftmaxRegression {
 impl SoftmaxRegression {
     /// With C = 1 and intercepts.
     pub fn new() -> Self {
-        SoftmaxRegression { c: 1.0, intercept: true }
+        SoftmaxRegression { c: 1.0, intercept: true, tolerance: TOLERANCE }
     }
 
     /// With this C > 0, the inverse of the penalty's strength; infinite for no penalty.
@@ -76,7 +79,8 @@ impl SoftmaxRegression {
                 loss + design.penalty(v) * (weight / design.n() as f64)
             },
             DMatrix::zeros(design.width(), n_classes),
-            method(),
+            // Products with the Hessian of all classes cost more than they save.
+            Lbfgs::new().with_history(20).with_gradient_tolerance(self.tolerance),
         )?;
         let v = reached(OP, found)?;
         if weight == 0.0 && argmax(&(&design.z * &v).into())?.as_slice() == labels {
