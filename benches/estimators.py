@@ -53,7 +53,7 @@ def theirs(rounds, exact):
         if exact:
             if "mlp" in case or not hasattr(model, "tol") or case in ("linear", "ridge"):
                 continue
-            model = sklearn.base.clone(model).set_params(tol=1e-9 if case in ("logistic", "softmax", "poisson") else 1e-12)
+            model = sklearn.base.clone(model).set_params(tol=1e-10 if case in ("logistic", "softmax", "poisson") else 1e-12)
         table = np.loadtxt(root / f"datasets/{data}/{data}.csv", delimiter=",", skiprows=1)
         x, y = StandardScaler().fit_transform(table[:, :-1]), table[:, -1]
         if case == "mlp_regressor":

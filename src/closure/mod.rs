@@ -1,10 +1,14 @@
 //! The front door: closures of nalgebra vectors and matrices, differentiated, minimized and fitted
 //! by a tape that nobody names. Everything here is a few lines of the public API.
 
+#[cfg(feature = "argmin")]
+mod argmin;
 mod fit;
 mod minimize;
 mod value_and_grad;
 
+#[cfg(feature = "argmin")]
+pub use argmin::ArgminProblem;
 pub use fit::{Fitted, curve_fit, curve_fit_with, least_squares, least_squares_with};
 pub use minimize::{Minimum, minimize};
 pub use value_and_grad::{ValueAndGrad, value_and_grad};

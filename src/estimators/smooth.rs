@@ -11,7 +11,7 @@ use nalgebra::{DMatrix, DVector};
 
 /// The gradient of an objective divided by n, in standardized features: coefficients then have
 /// about six digits or more.
-pub(super) const TOLERANCE: f64 = 1e-9;
+pub(super) const TOLERANCE: f64 = 1e-10;
 
 /// The option that estimators with such an objective share.
 macro_rules! with_tolerance {
@@ -19,7 +19,7 @@ macro_rules! with_tolerance {
         impl $name {
             /// With a fit that ends when the gradient, of the objective divided by the number of
             /// samples and in standardized features, is at most this in each element; the default
-            /// is 10⁻⁹, scikit-learn's 10⁻⁴ or 10⁻⁵.
+            /// is 10⁻¹⁰, scikit-learn's 10⁻⁴ or 10⁻⁵.
             pub fn with_tolerance(self, tolerance: f64) -> Self {
                 $name { tolerance, ..self }
             }
