@@ -57,5 +57,5 @@ macro_rules! points {
 points! {
     DVector<f64>, tensor => tensor.into_dvector(), DVector::zeros(0);
     DMatrix<f64>, tensor => tensor.into_matrix(), DMatrix::zeros(0, 0);
-    Tensor<f64>, tensor => Ok(tensor), Tensor::default();
+    Tensor<f64>, tensor => Ok(tensor), Tensor::vector(Vec::new());
 }

@@ -15,8 +15,8 @@ use crate::{
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use std::path::Path;
 
-/// A network for classes: softmax of its outputs, with weights that make the mean cross-entropy
-/// + α/2 ‖W‖²/B small over batches of B, as scikit-learn's `MLPClassifier`, whose defaults these
+/// A network for classes: softmax of its outputs, with weights that make the mean cross-entropy and
+/// α/2 ‖W‖²/B small over batches of B, as scikit-learn's `MLPClassifier`, whose defaults these
 /// are: one hidden layer of 100 with relu, α = 0.0001, Adam at 0.001, B = 200 or all there are, at
 /// most 200 epochs, ended when the loss of an epoch has not fallen by 0.0001 for ten.
 ///

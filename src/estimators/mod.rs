@@ -47,8 +47,9 @@ macro_rules! with_intercept {
     ($name:ident) => {
         impl $name {
             /// With an intercept, which is the default, or without.
-            pub fn with_intercept(self, intercept: bool) -> Self {
-                $name { intercept, ..self }
+            pub fn with_intercept(mut self, intercept: bool) -> Self {
+                self.intercept = intercept;
+                self
             }
         }
     };
