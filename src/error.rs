@@ -29,6 +29,8 @@ pub enum ErrorKind {
     Index,
     /// A matrix that is singular, or not positive definite, where it must not be.
     Singular,
+    /// A fit that found no minimum: there is none, or it is too far for the limits.
+    NotConverged,
     /// Memory that could not be had.
     Memory,
     /// A file or a text that does not follow its format.

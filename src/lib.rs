@@ -41,6 +41,8 @@
 //!
 //! # Where things are
 //!
+//! - [`value_and_grad`], [`minimize`], [`least_squares`], [`curve_fit`]: closures of vectors, for
+//!   those who want no tape.
 //! - [`Tensor`]: values. Rank 2 *is* a `DMatrix`, rank 1 a `DVector`; they go in and out uncopied.
 //! - [`Tape`], [`Expr`]: recording. Every op is a method of `Expr`; shapes broadcast as in NumPy.
 //! - [`Tape::gradient`]: differentiation, of any order; [`Tape::jvp`] in forward mode,
@@ -49,6 +51,7 @@
 //! - [`Session`]: variables and runs; [`Report`] says what a run does before it runs, [`Trace`]
 //!   when each part of it did.
 //! - [`optim`]: optimizers, schedules, clipping. [`nn`]: layers and their initial weights.
+//! - [`estimators`]: linear models and networks with `fit`, `predict`, `score`.
 //! - [`Session::save`], [`Checkpoints`]: trainings that go on with the same bits.
 //! - [`io`], [`data`]: CSV and IDX files; data sets, splits, batches, metrics; [`data::Rows`] of
 //!   files larger than memory.
@@ -90,6 +93,12 @@ pub mod nn;
 pub mod data;
 pub mod io;
 
+pub mod closure;
+pub mod estimators;
+
+pub use closure::{
+    curve_fit, curve_fit_with, least_squares, least_squares_with, minimize, value_and_grad,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use kernel::rng::Philox;
 pub use plan::{Passes, Report, Work};

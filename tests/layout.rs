@@ -7,12 +7,28 @@ use std::path::{Path, PathBuf};
 
 /// The order in which data pass through. A module uses those before it, never those after it.
 const ORDER: &[&str] = &[
-    "error", "file", "scalar", "shape", "tensor", "kernel", "tape", "grad", "plan", "dist", "run",
-    "optim", "check", "nn", "io", "data",
+    "error",
+    "file",
+    "scalar",
+    "shape",
+    "tensor",
+    "kernel",
+    "tape",
+    "grad",
+    "plan",
+    "dist",
+    "run",
+    "optim",
+    "check",
+    "nn",
+    "io",
+    "data",
+    "closure",
+    "estimators",
 ];
 
 /// Modules at the side, on the public API: they name the crate's re-exports, not its inside.
-const AT_THE_SIDE: &[&str] = &["nn", "data", "io"];
+const AT_THE_SIDE: &[&str] = &["nn", "data", "io", "closure", "estimators"];
 
 #[test]
 fn arrows_between_folders_go_one_way() {

@@ -131,15 +131,21 @@ struct Products {
 }
 
 impl<M: Method> FullBatch<M> {
-    /// Over every variable that the loss depends on.
+    /// Over every variable that the loss depends on: what a method's own `minimize` calls.
+    ///
+    /// # Errors
+    /// As [`optim::minimize`](super::minimize).
     #[track_caller]
-    pub(super) fn record<T: Scalar>(method: M, loss: Expr<'_, T>) -> Result<Self> {
+    pub fn record<T: Scalar>(method: M, loss: Expr<'_, T>) -> Result<Self> {
         Self::of(method, loss, &trainable("minimize: expected a loss", loss)?, super::NAME_THEM)
     }
 
-    /// Over these.
+    /// As [`FullBatch::record`], over these variables only.
+    ///
+    /// # Errors
+    /// As [`optim::minimize_over`](super::minimize_over); also no variable.
     #[track_caller]
-    pub(super) fn record_over<T: Scalar, N: AsNode>(
+    pub fn record_over<T: Scalar, N: AsNode>(
         method: M,
         loss: Expr<'_, T>,
         variables: &[N],

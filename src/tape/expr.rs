@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::{Axes, Shape};
 use crate::tensor::{Tensor, TensorView};
+use nalgebra::{DMatrix, DVector};
 use std::ops;
 use std::panic::Location;
 
@@ -62,7 +63,7 @@ impl<T: Scalar> Clone for IndexExpr<'_, T> {
 impl<T: Scalar> Copy for IndexExpr<'_, T> {}
 
 /// What may stand beside an [`Expr`] in a formula: expressions, [`Var`], [`Placeholder`], numbers,
-/// and tensors, which become constants.
+/// and tensors, `&DMatrix` and `&DVector`, which become constants.
 pub trait Operand<'t, T: Scalar> {
     /// The operand as an expression of `tape`.
     #[track_caller]
@@ -97,6 +98,18 @@ impl<'t, T: Scalar> Operand<'t, T> for Tensor<T> {
         tape.constant(self)
     }
 }
+
+macro_rules! constants {
+    ($($t:ty),*) => {$(
+        impl<'t, T: Scalar> Operand<'t, T> for $t {
+            #[track_caller]
+            fn on(self, tape: &'t Tape<T>) -> Expr<'t, T> {
+                tape.constant(self.clone())
+            }
+        }
+    )*};
+}
+constants!(&Tensor<T>, &DMatrix<T>, &DVector<T>);
 
 impl<'t, T: Scalar> Operand<'t, T> for i32 {
     #[track_caller]
@@ -176,6 +189,12 @@ impl<'t, T: Scalar> Expr<'t, T> {
     #[track_caller]
     pub fn lit(self, x: f64) -> Expr<'t, T> {
         self.tape.literal(x)
+    }
+
+    /// A tensor, matrix or vector on the same tape.
+    #[track_caller]
+    pub fn constant(self, x: impl Operand<'t, T>) -> Expr<'t, T> {
+        x.on(self.tape)
     }
 
     /// The same node as an index expression; a mistake if its value is not indices.

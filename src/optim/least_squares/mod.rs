@@ -141,15 +141,25 @@ enum Jacobian {
 }
 
 impl<M: Fitter> LeastSquares<M> {
-    /// Over every variable that the residuals depend on.
+    /// Over every variable that the residuals depend on: what a method's own `least_squares` calls.
+    ///
+    /// # Errors
+    /// As [`LevenbergMarquardt::least_squares`].
     #[track_caller]
-    fn record<T: Scalar>(method: M, residuals: Expr<'_, T>) -> Result<Self> {
-        Self::of(method, residuals, &trainable("least_squares: expected residuals", residuals)?)
+    pub fn record<T: Scalar>(method: M, residuals: Expr<'_, T>) -> Result<Self> {
+        Self::record_over(
+            method,
+            residuals,
+            &trainable("least_squares: expected residuals", residuals)?,
+        )
     }
 
-    /// Over these.
+    /// As [`LeastSquares::record`], over these variables only.
+    ///
+    /// # Errors
+    /// As [`LevenbergMarquardt::least_squares_over`].
     #[track_caller]
-    fn of<T: Scalar, N: AsNode>(
+    pub fn record_over<T: Scalar, N: AsNode>(
         method: M,
         residuals: Expr<'_, T>,
         variables: &[N],

@@ -110,7 +110,7 @@ macro_rules! fits {
                 residuals: $crate::Expr<'_, T>,
                 variables: &[impl $crate::AsNode],
             ) -> $crate::Result<$crate::optim::LeastSquares<Self>> {
-                $crate::optim::LeastSquares::of(self.clone(), residuals, variables)
+                $crate::optim::LeastSquares::record_over(self.clone(), residuals, variables)
             }
         }
     };

@@ -48,6 +48,17 @@ impl Notes {
         self
     }
 
+    /// The notes of a checkpoint of any program: what to record before it is loaded.
+    ///
+    /// # Errors
+    /// As [`Session::load`], the graph apart.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = file::read(path)?;
+        let about = Contents::parse_checkpoint(&bytes).map(|(_, about)| about);
+        about.and_then(|a| texts(a.get("notes"))).map(Notes).map_err(|e| e.within(path.display()))
+    }
+
     /// The value noted under this name.
     ///
     /// # Errors
