@@ -7,7 +7,7 @@ mod support;
 use gradtape::dist::{Group, Local, local};
 use gradtape::nn::{Activation, BatchNorm, Dense, Sequential, Training};
 use gradtape::optim::Sgd;
-use gradtape::{ANY, Philox, Result, Session, Tape, Tensor};
+use gradtape::{ANY, Philox, Result, Session, Shape, Tape, Tensor};
 use models::{
     Model, ROWS, batch_normalization_and_dropout, classifier, convolutions, normal, perceptron,
     recurrence, rows_of,
@@ -278,6 +278,23 @@ fn d5_ranks_that_disagree() {
         }
         assert!(differ.iter().all(|text| *text == differ[0]), "{differ:?}");
     }
+}
+
+/// Values that have rows are this rank's; a rank without shards has none of them, and the sums.
+#[test]
+fn d4_ranks_without_rows() {
+    let got = on_ranks(3, |rank| {
+        let tape = Tape::<f64>::new();
+        let x = tape.placeholder("x", [ANY, 2]);
+        let (y, sum) = (x * 2.0 + 1.0, x.sum());
+        let session = Session::new(&tape).unwrap().with_shards(2).unwrap();
+        let mut session = session.with_group(rank).unwrap();
+        let own = Tensor::full([session.rows(5).len(), 2], 1.0).unwrap();
+        let (y, sum) = session.run((y, sum), &[x.feed(&own)]).unwrap();
+        (y.shape(), y.as_slice().iter().sum::<f64>(), sum.item().unwrap())
+    });
+    let want = [3, 2, 0].map(|rows| (Shape::from([rows, 2]), 6.0 * rows as f64, 10.0));
+    assert_eq!(got, want);
 }
 
 /// What goes wrong in one rank's rows is known to all, without a wait.

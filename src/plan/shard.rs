@@ -27,9 +27,10 @@ pub(crate) struct Sharded<T: Scalar> {
     pub(crate) fetches: Vec<FetchedAt>,
     /// Elements of what shards compute together.
     pub(crate) combined: usize,
-    /// The type of each value that is kept, whole or of each shard.
+    /// The type of each value that is kept.
     pub(crate) kept: Vec<DType>,
-    pub(crate) crossing: Vec<DType>,
+    /// Type and shape of each value of shards that outlives a level: that of a shard without rows.
+    pub(crate) crossing: Vec<(DType, Shape)>,
 }
 
 /// Some work that is done once, what every shard does, and how their results meet.
@@ -407,9 +408,11 @@ impl<T: Scalar> Cutter<'_, T> {
             levels.push(Level { whole, plans, feeds, crosses, block, segments });
         }
         let last = self.whole(n_levels, &last, &combined, layout, passes, threads)?;
-        let types =
-            |numbers: &Numbers| numbers.nodes.iter().map(|&id| self.graph.node(id).dtype).collect();
-        let (kept, crossing) = (types(&self.kept), types(&self.crossing));
+        let dtype = |id: NodeId| self.graph.node(id).dtype;
+        let kept = self.kept.nodes.iter().map(|&id| dtype(id)).collect();
+        let crossing = self.crossing.nodes.iter();
+        let crossing = crossing.map(|&id| Ok((dtype(id), self.known(id)?.shape.with(0, 0))));
+        let crossing = crossing.collect::<Result<_>>()?;
         Ok(Sharded { levels, last, fetches: fetched_at, combined: at, kept, crossing })
     }
 

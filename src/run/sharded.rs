@@ -38,6 +38,8 @@ pub(super) struct ShardRun<T: Scalar> {
     workers: Vec<Worker<T>>,
     /// For each shard that runs here, its values that outlive a level.
     crossing: Vec<Vec<Value<T>>>,
+    /// The shape of each in a shard without rows.
+    no_rows: Vec<Shape>,
     kept: Vec<Value<T>>,
     combined: Arena<T>,
     /// How the workers' nodes meet: one node is left, or of several ranks a few.
@@ -133,7 +135,8 @@ impl<T: Scalar> ShardRun<T> {
                 .collect::<Result<_>>()?,
             last: Once::new(&last)?,
             workers,
-            crossing: own.clone().map(|_| crossing.iter().map(|&d| empty(d)).collect()).collect(),
+            crossing: own.clone().map(|_| crossing.iter().map(|c| empty(c.0)).collect()).collect(),
+            no_rows: crossing.iter().map(|c| c.1).collect(),
             kept: kept.iter().map(|&d| empty(d)).collect(),
             combined: Arena::new(combined).map_err(|e| e.within("shards"))?,
             meetings: Meeting::of_workers(Tree { shards: cut.active() }, &own, n_workers),
@@ -253,10 +256,11 @@ impl<T: Scalar> ShardRun<T> {
                 self.last.fetch(n, variables, feeds, &self.kept, combined, out)
             }
             Some(&FetchedAt::Crossing(slot)) => {
-                let shards = self.crossing.iter().map(|values| values[slot].arg());
+                let (no_rows, all) = (self.no_rows[slot], &self.crossing);
+                let shards = all.iter().map(|values| values[slot].arg());
                 match out {
-                    Wanted::Float(out) => stack(shards.filter_map(float_view), out),
-                    Wanted::Index(out) => stack(shards.filter_map(index_view), out),
+                    Wanted::Float(out) => stack(no_rows, shards.filter_map(float_view), out),
+                    Wanted::Index(out) => stack(no_rows, shards.filter_map(index_view), out),
                 }
             }
             None => bail!(Tape, "fetch: {} values, asked for one more", self.fetches.len()),
@@ -500,12 +504,12 @@ fn slice<E: Element>(
 
 /// The rows of these tensors, one after the other.
 fn stack<'a, E: Element>(
+    no_rows: Shape,
     shards: impl Iterator<Item = TensorView<'a, E>> + Clone,
     out: &mut Tensor<E>,
 ) -> Result<()> {
     let rows = shards.clone().map(|shard| shard.shape().dim(0).unwrap_or(0)).sum();
-    let Some(first) = shards.clone().next() else { return Ok(()) };
-    let out = out.resize_for(first.shape().with(0, rows))?;
+    let out = out.resize_for(no_rows.with(0, rows))?;
     let mut start = 0;
     for shard in shards {
         let n = shard.shape().dim(0).unwrap_or(0);
