@@ -1,5 +1,5 @@
-//! Evaluations of loss and gradient a second: `value_and_grad` beside gradients written by hand with
-//! nalgebra, and beside num-dual's forward mode, for 10 to 10,000 parameters.
+//! Evaluations of loss and gradient a second: `value_and_grad` beside gradients written by hand
+//! with nalgebra, and beside num-dual's forward mode, for 10 to 10,000 parameters.
 //!
 //!     cargo bench --bench evaluations [name]
 //!

@@ -1,5 +1,5 @@
-//! Estimators beside scikit-learn on the shipped data (`reference/estimators.py`), and what they say
-//! to hostile data.
+//! Estimators beside scikit-learn on the shipped data (`reference/estimators.py`), and what they
+//! say to hostile data.
 
 mod files;
 

@@ -67,7 +67,7 @@ impl Lasso {
         Lasso { alpha, intercept: true }
     }
 
-    /// Fits features (n, p) and targets [n].
+    /// Fits features (n, p) and targets `[n]`.
     ///
     /// # Errors
     /// As [`ElasticNet::fit`].
@@ -86,7 +86,7 @@ impl ElasticNet {
         ElasticNet { alpha, l1_ratio, intercept: true }
     }
 
-    /// Fits features (n, p) and targets [n]. The coefficient of a constant column is 0.
+    /// Fits features (n, p) and targets `[n]`. The coefficient of a constant column is 0.
     ///
     /// # Errors
     /// Shapes that do not fit; numbers that are not finite; α or ρ out of range; no convergence

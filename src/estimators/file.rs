@@ -1,4 +1,4 @@
-//! Fitted models as checkpoints: parameters as variables, and in the notes which model of what size.
+//! Fitted models as checkpoints: parameters as variables; the notes say which model, of what size.
 
 use crate::error::{Result, bail};
 use crate::{ErrorKind, Notes, Session, Shape, Tape, Tensor};
@@ -60,7 +60,7 @@ pub(super) fn load(
     Ok((notes, values.map_err(|e| crate::Error::new(ErrorKind::Format, e.message()))?))
 }
 
-/// w, [p], and b of a model with one output.
+/// w, `[p]`, and b of a model with one output.
 pub(super) fn save_one(
     path: impl AsRef<Path>,
     kind: &str,

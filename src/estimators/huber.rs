@@ -11,8 +11,8 @@ const OP: &str = "huber_regression";
 
 /// Regression that counts large residuals by their size instead of their square: w, b and the scale
 /// σ > 0 that make Σᵢ [σ + σ H((yᵢ − xᵢᵀw − b)/σ)] + α‖w‖² least, with H(r) = r² for |r| < ε
-/// and 2ε|r| − ε² beyond, as scikit-learn's `HuberRegressor` (Huber, *Robust statistics*, 1981). Jointly
-/// convex; the scale makes ε independent of the units of y.
+/// and 2ε|r| − ε² beyond, as scikit-learn's `HuberRegressor` (Huber, *Robust statistics*, 1981).
+/// Jointly convex; the scale makes ε independent of the units of y.
 ///
 /// By [`NewtonCg`](crate::optim::NewtonCg) in w, b and ln σ.
 ///
@@ -60,7 +60,7 @@ impl HuberRegression {
         HuberRegression { alpha, ..self }
     }
 
-    /// Fits features (n, p) and targets [n].
+    /// Fits features (n, p) and targets `[n]`.
     ///
     /// # Errors
     /// Shapes that do not fit; numbers that are not finite; targets that are all the same; ε or α

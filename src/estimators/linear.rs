@@ -45,7 +45,7 @@ impl LinearRegression {
         LinearRegression { intercept: true }
     }
 
-    /// Fits features (n, p) and targets [n].
+    /// Fits features (n, p) and targets `[n]`.
     ///
     /// # Errors
     /// Shapes that do not fit; numbers that are not finite; fewer samples than unknowns, a constant
@@ -96,7 +96,7 @@ impl LinearRegression {
 /// ŷ = Xw + b: what linear, ridge, lasso, elastic-net and Huber regression end with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearModel {
-    /// w, [p].
+    /// w, `[p]`.
     pub coefficients: DVector<f64>,
     /// b.
     pub intercept: f64,

@@ -54,7 +54,7 @@ impl LogisticRegression {
         LogisticRegression { c, ..self }
     }
 
-    /// Fits features (n, p) and labels [n] of 0 and 1.
+    /// Fits features (n, p) and labels `[n]` of 0 and 1.
     ///
     /// # Errors
     /// Shapes that do not fit; features that are not finite; labels of one class, or of more than
@@ -107,7 +107,7 @@ pub(super) fn separated(op: &str) -> Error {
 /// p(1 | x) = σ(xᵀw + b): a fitted [`LogisticRegression`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogisticModel {
-    /// w, [p].
+    /// w, `[p]`.
     pub coefficients: DVector<f64>,
     /// b.
     pub intercept: f64,

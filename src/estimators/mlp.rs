@@ -150,7 +150,7 @@ options!(MlpClassifier);
 options!(MlpRegressor);
 
 impl MlpClassifier {
-    /// Trains on features (n, p) and labels [n] from 0 to the number of classes, less 1.
+    /// Trains on features (n, p) and labels `[n]` from 0 to the number of classes, less 1.
     ///
     /// # Errors
     /// Shapes that do not fit; features that are not finite; labels of one class, or a class
@@ -181,7 +181,7 @@ impl MlpClassifier {
 }
 
 impl MlpRegressor {
-    /// Trains on features (n, p) and targets [n].
+    /// Trains on features (n, p) and targets `[n]`.
     ///
     /// # Errors
     /// Shapes that do not fit; numbers that are not finite; hyperparameters out of range; a

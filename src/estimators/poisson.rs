@@ -41,7 +41,7 @@ impl PoissonRegression {
         PoissonRegression { alpha, intercept: true, tolerance: TOLERANCE }
     }
 
-    /// Fits features (n, p) and targets [n], counts or rates ≥ 0.
+    /// Fits features (n, p) and targets `[n]`, counts or rates ≥ 0.
     ///
     /// # Errors
     /// Shapes that do not fit; numbers that are not finite; targets that are negative, or all 0;
@@ -86,7 +86,7 @@ fn counts(op: &str, y: DVectorView<'_, f64>) -> Result<DVector<f64>> {
 /// ŷ = exp(xᵀw + b): a fitted [`PoissonRegression`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoissonModel {
-    /// w, [p].
+    /// w, `[p]`.
     pub coefficients: DVector<f64>,
     /// b.
     pub intercept: f64,

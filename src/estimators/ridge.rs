@@ -36,7 +36,7 @@ impl Ridge {
         Ridge { alpha, intercept: true }
     }
 
-    /// Fits features (n, p) and targets [n].
+    /// Fits features (n, p) and targets `[n]`.
     ///
     /// # Errors
     /// Shapes that do not fit; numbers that are not finite; α out of range, or so small that it

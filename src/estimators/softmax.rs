@@ -58,7 +58,7 @@ impl SoftmaxRegression {
         SoftmaxRegression { c, ..self }
     }
 
-    /// Fits features (n, p) and labels [n] from 0 to the number of classes, less 1.
+    /// Fits features (n, p) and labels `[n]` from 0 to the number of classes, less 1.
     ///
     /// # Errors
     /// Shapes that do not fit; features that are not finite; labels of one class, or a class
@@ -97,7 +97,7 @@ impl SoftmaxRegression {
 pub struct SoftmaxModel {
     /// W, (p, classes).
     pub coefficients: DMatrix<f64>,
-    /// b, [classes].
+    /// b, `[classes]`.
     pub intercepts: DVector<f64>,
 }
 
