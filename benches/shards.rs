@@ -48,14 +48,14 @@ fn ranks() -> Result<()> {
     let (rank, size) = (group.rank(), group.size());
     let name = std::env::args().find(|arg| NETWORKS.iter().any(|n| n.0 == *arg));
     let name = name.unwrap_or_else(|| "mlp_large".to_string());
-    for (_, extents, rows, steps) in NETWORKS.into_iter().filter(|n| n.0 == name).take(1) {
-        let network = Network::new(extents, rows)?;
-        let session = Session::new(&network.tape)?.with_shards(size)?.with_group(group)?;
-        let (median, least) = network.time(session, steps)?;
-        if rank == 0 {
-            println!("{name:<10} {size:>10} ranks      {median:>10.1} ({least:.1})");
-        }
-        break;
+    let Some((_, extents, rows, steps)) = NETWORKS.into_iter().find(|n| n.0 == name) else {
+        return Ok(());
+    };
+    let network = Network::new(extents, rows)?;
+    let session = Session::new(&network.tape)?.with_shards(size)?.with_group(group)?;
+    let (median, least) = network.time(session, steps)?;
+    if rank == 0 {
+        println!("{name:<10} {size:>10} ranks      {median:>10.1} ({least:.1})");
     }
     Ok(())
 }

@@ -149,8 +149,10 @@ fn ranks_of_another_launcher_are_refused() {
     job.ends_with(1);
 }
 
+type Make = fn() -> Model;
+
 /// Trainings that every number of ranks does to the bits that one thread has.
-const MODELS: &[(&str, fn() -> Model)] = &[
+const MODELS: &[(&str, Make)] = &[
     ("perceptron", models::perceptron),
     ("batch normalization and dropout", models::batch_normalization_and_dropout),
     ("recurrence", models::recurrence),
