@@ -1,9 +1,10 @@
 //! The sum of gradients over ranks, by exchanges of slices and our own additions, beside
-//! MPI_Allreduce. `cargo bench --features mpi --bench mpi [-- RANKS]`: it runs itself under `mpirun`.
+//! MPI_Allreduce. `cargo bench --features mpi --bench mpi [-- RANKS]`: it runs itself under
+//! `mpirun`.
 
 use ::mpi::ffi;
 use gradtape::Result;
-use gradtape::dist::{Group, Mpi, Receive, Send};
+use gradtape::dist::{Group, Incoming, Mpi, Outgoing};
 use std::ops::Range;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -79,8 +80,8 @@ fn rank() -> Result<()> {
 /// The time of one call, begun by all ranks together.
 fn timed(group: &mut Mpi, f: impl FnOnce(&mut Mpi) -> Result<()>) -> Result<Duration> {
     let others = (0..group.size()).filter(|&r| r != group.rank());
-    let send: Vec<Send<'_>> = others.clone().map(|r| (r, &[][..])).collect();
-    let mut receive: Vec<Receive<'_>> = others.map(|r| (r, &mut [][..])).collect();
+    let send: Vec<Outgoing<'_>> = others.clone().map(|r| (r, &[][..])).collect();
+    let mut receive: Vec<Incoming<'_>> = others.map(|r| (r, &mut [][..])).collect();
     group.exchange(&send, &mut receive)?;
     let since = Instant::now();
     f(group)?;
@@ -92,8 +93,8 @@ fn slowest(group: &mut Mpi, times: &[Duration]) -> Result<[f64; 2]> {
     let own: Vec<u8> = times.iter().flat_map(|t| (t.as_nanos() as u64).to_ne_bytes()).collect();
     let others: Vec<usize> = (0..group.size()).filter(|&r| r != group.rank()).collect();
     let mut theirs = vec![own.clone(); others.len()];
-    let send: Vec<Send<'_>> = others.iter().map(|&r| (r, &own[..])).collect();
-    let mut receive: Vec<Receive<'_>> =
+    let send: Vec<Outgoing<'_>> = others.iter().map(|&r| (r, &own[..])).collect();
+    let mut receive: Vec<Incoming<'_>> =
         others.iter().copied().zip(theirs.iter_mut().map(|t| &mut t[..])).collect();
     group.exchange(&send, &mut receive)?;
     theirs.push(own);
@@ -126,30 +127,30 @@ impl Sum {
 
     fn by_exchange(&mut self, group: &mut Mpi, own: &[u8]) -> Result<()> {
         let me = group.rank();
-        let send: Vec<Send<'_>> =
+        let send: Vec<Outgoing<'_>> =
             self.theirs.iter().map(|(r, _)| (*r, &own[self.slices[*r].clone()])).collect();
-        let mut receive: Vec<Receive<'_>> =
+        let mut receive: Vec<Incoming<'_>> =
             self.theirs.iter_mut().map(|(r, room)| (*r, &mut room[..])).collect();
         group.exchange(&send, &mut receive)?;
         self.add(me, own);
         let (mine, mut receive) = self.spread(me);
-        let send: Vec<Send<'_>> = receive.iter().map(|(r, _)| (*r, mine)).collect();
+        let send: Vec<Outgoing<'_>> = receive.iter().map(|(r, _)| (*r, mine)).collect();
         group.exchange(&send, &mut receive)
     }
 
     /// The same, by exchanges that could go on beside other work.
     fn by_start(&mut self, group: &mut Mpi, own: &[u8]) -> Result<()> {
         let me = group.rank();
-        let send: Vec<Send<'_>> =
+        let send: Vec<Outgoing<'_>> =
             self.theirs.iter().map(|(r, _)| (*r, &own[self.slices[*r].clone()])).collect();
         let room: Vec<_> = self.theirs.iter().map(|(r, room)| (*r, room.len())).collect();
         group.start(&send, &room)?;
-        let mut receive: Vec<Receive<'_>> =
+        let mut receive: Vec<Incoming<'_>> =
             self.theirs.iter_mut().map(|(r, room)| (*r, &mut room[..])).collect();
         group.finish(&mut receive)?;
         self.add(me, own);
         let (mine, mut receive) = self.spread(me);
-        let send: Vec<Send<'_>> = receive.iter().map(|(r, _)| (*r, mine)).collect();
+        let send: Vec<Outgoing<'_>> = receive.iter().map(|(r, _)| (*r, mine)).collect();
         let room: Vec<_> = receive.iter().map(|(r, into)| (*r, into.len())).collect();
         group.start(&send, &room)?;
         group.finish(&mut receive)
@@ -173,7 +174,7 @@ impl Sum {
     }
 
     /// This rank's slice of the total, and where those of the others go.
-    fn spread(&mut self, me: usize) -> (&[u8], Vec<Receive<'_>>) {
+    fn spread(&mut self, me: usize) -> (&[u8], Vec<Incoming<'_>>) {
         let (mut mine, mut others) = (&[][..], Vec::new());
         let mut rest = &mut self.total[..];
         for (rank, slice) in self.slices.iter().enumerate() {

@@ -52,7 +52,7 @@ fn ranks() -> Result<()> {
         return Ok(());
     };
     let network = Network::new(extents, rows)?;
-    let session = Session::new(&network.tape)?.with_shards(size)?.with_group(group)?;
+    let session = Session::new(&network.tape)?.with_shards(size)?.with_group(group);
     let (median, least) = network.time(session, steps)?;
     if rank == 0 {
         println!("{name:<10} {size:>10} ranks      {median:>10.1} ({least:.1})");

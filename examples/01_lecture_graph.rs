@@ -1,5 +1,5 @@
-//! The tour: the graph of a = (b + c) · (c + 2), which is recorded, listed, drawn, run, differentiated
-//! twice, and followed downhill.
+//! The tour: the graph of a = (b + c) · (c + 2), which is recorded, listed, drawn, run,
+//! differentiated twice, and followed downhill.
 //!
 //!     cargo run --release --example 01_lecture_graph
 

@@ -3,8 +3,8 @@
 //!
 //!     cargo run --release --example 10_lstm_hamlet
 //!
-//! With `--weights FILE` the weights it starts from are written as text: `tests/reference/hamlet.py`
-//! reads them and trains PyTorch on the same batches in the same order.
+//! With `--weights FILE` the weights it starts from are written as text:
+//! `tests/reference/hamlet.py` reads them and trains PyTorch on the same batches in the same order.
 
 mod common;
 

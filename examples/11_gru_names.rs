@@ -46,8 +46,8 @@ const LETTERS: usize = 16;
 const HIDDEN: usize = 48;
 
 fn run(args: Args) -> Result {
-    // A row for each name: its letters, zeros after them, and in the last column how many there are.
-    // "Nan" is a name here.
+    // A row for each name: its letters, zeros after them, and in the last column how many there
+    // are. "Nan" is a name here.
     let table = Csv::new().missing([""]).read(&args.data)?;
     let (names, lists) = (table.classes("name")?, table.classes("list")?);
     let mut letters: Vec<char> = names.names().iter().flat_map(|name| name.chars()).collect();

@@ -4,8 +4,9 @@
 //!
 //!     cargo run --release --example 13_svo_factorization
 //!
-//! P(count > 0) = σ(⟨V₁[v], S₁[s]⟩ + ⟨V₂[v], O₂[o]⟩ + ⟨S₃[s], O₃[o]⟩ + the bias of each word): pairwise
-//! interactions (Rendle and Schmidt-Thieme 2010), learned from some cells and judged by the others.
+//! P(count > 0) = σ(⟨V₁[v], S₁[s]⟩ + ⟨V₂[v], O₂[o]⟩ + ⟨S₃[s], O₃[o]⟩ + the bias of each word):
+//! pairwise interactions (Rendle and Schmidt-Thieme 2010), learned from some cells and judged by
+//! the others.
 
 mod common;
 

@@ -60,7 +60,7 @@ struct Ranks<'a> {
 impl Workers for Ranks<'_> {
     fn hire<T: Scalar>(&mut self, session: Session<T>) -> Result<Session<T>> {
         let group = self.group.take().ok_or("one training for each group")?;
-        Ok(session.with_threads(self.args.threads)?.with_group(group)?)
+        Ok(session.with_threads(self.args.threads)?.with_group(group))
     }
 
     fn begin<T: Scalar>(&mut self, session: &mut Session<T>) -> Result<Position> {

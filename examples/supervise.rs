@@ -43,7 +43,8 @@ fn main() -> ExitCode {
     ExitCode::from(supervise(&Args::parse()))
 }
 
-/// What a shell and `timeout` return for a command that cannot be run, and for one that took too long.
+/// What a shell and `timeout` return for a command that cannot be run, and for one that took too
+/// long.
 const CANNOT_RUN: u8 = 126;
 const STALLED: u8 = 124;
 
@@ -133,8 +134,8 @@ fn discover(command: &str, limit: f64) -> io::Result<(String, usize)> {
     }
 }
 
-/// Sleeps for a small part of a limit, and says how long was to be slept: time in which this program
-/// was stopped, or the whole machine, is held against nobody.
+/// Sleeps for a small part of a limit, and says how long was to be slept: time in which this
+/// program was stopped, or the whole machine, is held against nobody.
 fn look_later(limit: f64) -> f64 {
     let nap = (limit / 50.0).clamp(0.005, 0.1);
     std::thread::sleep(Duration::from_secs_f64(nap));

@@ -1,5 +1,5 @@
-//! Conditionals run one branch, forwards and backwards, whatever the passes and threads; a scan is the
-//! loop written by hand.
+//! Conditionals run one branch, forwards and backwards, whatever the passes and threads; a scan is
+//! the loop written by hand.
 
 use gradtape::check::Check;
 use gradtape::{
@@ -63,7 +63,8 @@ fn all_passes() -> impl Iterator<Item = Passes> {
     })
 }
 
-/// The values, which the interpreter and every plan agree on to the last bit; `look` after each run.
+/// The values, which the interpreter and every plan agree on to the last bit; `look` after each
+/// run.
 fn everywhere(
     tape: &Tape,
     fetches: &[Expr<'_>],

@@ -1,10 +1,11 @@
 //! Groups of processes: this program runs itself under `mpirun` with the name of a case, as which
-//! every rank does its part. What one rank says must be heard, and no fault may leave others waiting.
+//! every rank does its part. What one rank says must be heard, and no fault may leave others
+//! waiting.
 
 mod models;
 mod support;
 
-use gradtape::dist::{Group, Mpi, Receive, Send, local};
+use gradtape::dist::{Group, Incoming, Mpi, Outgoing, local};
 use gradtape::{Notes, Philox, Result, Session};
 use models::Model;
 use std::path::PathBuf;
@@ -235,7 +236,7 @@ fn steps(group: Mpi) -> Result<()> {
         });
     }
     let model = models::batch_normalization_and_dropout();
-    let mut session = Session::new(&model.tape)?.with_shards(SHARDS)?.with_group(group)?;
+    let mut session = Session::new(&model.tape)?.with_shards(SHARDS)?.with_group(group);
     let first = match file.exists() {
         true => session.load(&file)?.get("step")?,
         false => 0,
@@ -332,7 +333,7 @@ fn rank(case: &str) -> ExitCode {
     if let Some((name, make)) = MODELS.iter().find(|(name, _)| *name == case) {
         let (model, rank) = (make(), group.rank());
         let session =
-            Session::new(&model.tape).and_then(|s| s.with_shards(SHARDS)?.with_group(group));
+            Session::new(&model.tape).and_then(|s| Ok(s.with_shards(SHARDS)?.with_group(group)));
         let (losses, weights) = model.train(&mut session.unwrap(), ROWS);
         println!("rank {rank}: {name} {:016x}", bits(losses.iter().chain(&weights)));
         return ExitCode::SUCCESS;
@@ -379,8 +380,8 @@ fn all_to_all(group: &mut dyn Group, n: usize) -> Result<()> {
     let peers = others(group);
     let sent: Vec<_> = peers.iter().map(|&to| (to, message(me, to, n))).collect();
     let mut received: Vec<_> = peers.iter().map(|&from| (from, vec![0; n])).collect();
-    let send: Vec<Send<'_>> = sent.iter().map(|(to, bytes)| (*to, &bytes[..])).collect();
-    let mut receive: Vec<Receive<'_>> =
+    let send: Vec<Outgoing<'_>> = sent.iter().map(|(to, bytes)| (*to, &bytes[..])).collect();
+    let mut receive: Vec<Incoming<'_>> =
         received.iter_mut().map(|(from, into)| (*from, &mut into[..])).collect();
     group.exchange(&send, &mut receive)?;
     for (from, bytes) in received {
@@ -427,21 +428,21 @@ fn digest(group: &mut dyn Group) -> Result<u64> {
             peers.iter().map(|&from| (from, vec![0; len(round, from, me)])).collect()
         };
         let (own, mut theirs) = (sent(round), room(round));
-        let send: Vec<Send<'_>> = own.iter().map(|(to, bytes)| (*to, &bytes[..])).collect();
-        let mut receive: Vec<Receive<'_>> =
+        let send: Vec<Outgoing<'_>> = own.iter().map(|(to, bytes)| (*to, &bytes[..])).collect();
+        let mut receive: Vec<Incoming<'_>> =
             theirs.iter_mut().map(|(from, into)| (*from, &mut into[..])).collect();
         group.exchange(&send, &mut receive)?;
         theirs.iter().for_each(|(_, bytes)| eat(bytes));
         for round in [round + 1, round + 2] {
             let own = sent(round);
-            let send: Vec<Send<'_>> = own.iter().map(|(to, bytes)| (*to, &bytes[..])).collect();
+            let send: Vec<Outgoing<'_>> = own.iter().map(|(to, bytes)| (*to, &bytes[..])).collect();
             let receive: Vec<_> = peers.iter().map(|&from| (from, len(round, from, me))).collect();
             group.start(&send, &receive)?;
             group.progress()?;
         }
         for round in [round + 1, round + 2] {
             let mut theirs = room(round);
-            let mut receive: Vec<Receive<'_>> =
+            let mut receive: Vec<Incoming<'_>> =
                 theirs.iter_mut().map(|(from, into)| (*from, &mut into[..])).collect();
             group.finish(&mut receive)?;
             theirs.iter().for_each(|(_, bytes)| eat(bytes));

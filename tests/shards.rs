@@ -7,7 +7,7 @@ mod support;
 use gradtape::dist::{Group, Local, local};
 use gradtape::nn::{Activation, BatchNorm, Dense, Sequential, Training};
 use gradtape::optim::Sgd;
-use gradtape::{ANY, Philox, Result, Session, Shape, Tape, Tensor};
+use gradtape::{ANY, Expr, Philox, Result, Session, Shape, Tape, Tensor, Var};
 use models::{
     Model, ROWS, batch_normalization_and_dropout, classifier, convolutions, normal, perceptron,
     recurrence, rows_of,
@@ -59,8 +59,8 @@ fn same_for_all_workers(make: fn() -> Model, name: &str, shards: usize, rows: &[
             // A tape of its own, as another process would have.
             let model = make();
             let session = Session::new(&model.tape).unwrap().with_threads(1 + rank.rank() % 2);
-            let session = session.unwrap().with_shards(shards).unwrap().with_group(rank);
-            model.train(&mut session.unwrap(), rows)
+            let mut session = session.unwrap().with_shards(shards).unwrap().with_group(rank);
+            model.train(&mut session, rows)
         });
         for (rank, got) in all.iter().enumerate() {
             same(got, &format!("rank {rank} of {ranks}"));
@@ -258,7 +258,7 @@ fn d5_ranks_that_disagree() {
         let w = tape.variable("w", normal([2], extra as u64));
         let values = [x.matmul(w).sum().named("sum"), x.square().mean().named("mean")];
         let session = Session::new(&tape).unwrap().with_shards(shards).unwrap();
-        let mut session = session.with_group(rank).unwrap();
+        let mut session = session.with_group(rank);
         let own = normal([session.rows(8).len() + rows, 2], 1);
         match session.run(values[fetch], &[x.feed(&own)]) {
             Ok(_) => "no error".to_string(),
@@ -288,7 +288,7 @@ fn d4_ranks_without_rows() {
         let x = tape.placeholder("x", [ANY, 2]);
         let (y, sum) = (x * 2.0 + 1.0, x.sum());
         let session = Session::new(&tape).unwrap().with_shards(2).unwrap();
-        let mut session = session.with_group(rank).unwrap();
+        let mut session = session.with_group(rank);
         let own = Tensor::full([session.rows(5).len(), 2], 1.0).unwrap();
         let (y, sum) = session.run((y, sum), &[x.feed(&own)]).unwrap();
         (y.shape(), y.as_slice().iter().sum::<f64>(), sum.item().unwrap())
@@ -308,7 +308,7 @@ fn d5_errors_of_a_rank_reach_the_others() {
         let train = Sgd::new(0.1).minimize(loss).unwrap();
         let bad = rank.rank() == 1;
         let session = Session::new(&tape).unwrap().with_shards(6).unwrap();
-        let mut session = session.with_group(rank).unwrap();
+        let mut session = session.with_group(rank);
         let n = session.rows(6).len();
         let labels = Tensor::full([n], if bad { 9 } else { 1 }).unwrap();
         let xs = normal([n, 3], 2);
@@ -318,6 +318,61 @@ fn d5_errors_of_a_rank_reach_the_others() {
     });
     assert!(texts.iter().all(|text| text.contains('9')), "{texts:?}");
     assert!(texts[0].contains("rank 1"), "{texts:?}");
+}
+
+/// A mistake in what one rank alone is given is heard by the others, which are about to run.
+#[test]
+fn d5_wrong_feeds_of_a_rank_reach_the_others() {
+    let texts = on_ranks(3, |rank| {
+        let tape = Tape::<f64>::new();
+        let x = tape.placeholder("x", [ANY, 3]);
+        let sum = x.sum();
+        let columns = if rank.rank() == 1 { 4 } else { 3 };
+        let mut session = Session::new(&tape).unwrap().with_shards(6).unwrap().with_group(rank);
+        let xs = normal([session.rows(6).len(), columns], 2);
+        session.run(sum, &[x.feed(&xs)]).unwrap_err().message().to_string()
+    });
+    assert_eq!(texts[1], "feed of placeholder `x`: expected [?, 3], got [2, 4]");
+    for other in [&texts[0], &texts[2]] {
+        assert!(other.contains("rank 1") && other.contains(&texts[1]), "{texts:?}");
+    }
+}
+
+/// What one rank alone does to its variables between runs never stays unnoticed.
+#[test]
+fn d5_variables_changed_on_one_rank() {
+    type Change = fn(&mut Session<f64>, Var, Expr<'_>) -> Result<()>;
+    let assign: Change = |session, w, _| session.assign(w, &normal([3], 7));
+    let scale: Change = |session, _, train| session.scale_rate(train, 0.5);
+    let nothing: Change = |_, _, _| Ok(());
+    let run = |changed: fn(usize) -> bool, change: Change| {
+        on_ranks(2, |rank| {
+            let (tape, number) = (Tape::<f64>::new(), rank.rank());
+            let x = tape.placeholder("x", [ANY, 3]);
+            let w = tape.variable("w", normal([3], 1));
+            let train =
+                Sgd::new(0.1).with_momentum(0.9).minimize(x.matmul(w).square().mean()).unwrap();
+            let session = Session::new(&tape).unwrap().with_shards(4).unwrap();
+            let mut session = session.with_group(rank);
+            let xs = normal([session.rows(8).len(), 3], 2);
+            session.run(train, &[x.feed(&xs)]).unwrap();
+            if changed(number) {
+                change(&mut session, w.into(), train).unwrap();
+            }
+            match session.run(train, &[x.feed(&xs)]) {
+                Ok(_) => "no error".to_string(),
+                Err(e) => e.message().to_string(),
+            }
+        })
+    };
+    for change in [assign, scale] {
+        assert_eq!(run(|_| true, change), ["no error"; 2]);
+        for text in run(|rank| rank == 1, change) {
+            let want = "ranks disagree: rank 0 has run 2 of a tape of";
+            assert!(text.starts_with(want) && text.contains("start"), "{text}");
+        }
+    }
+    assert_eq!(run(|rank| rank == 1, nothing), ["no error"; 2]);
 }
 
 /// An error in any shard is that of the first one, and no variable changes.

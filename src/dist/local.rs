@@ -1,7 +1,7 @@
 //! Ranks that are threads of one process: a group without anything to set up, for tests and for
 //! programs that want to see what several ranks would do.
 
-use super::{Group, Receive, Send};
+use super::{Group, Incoming, Outgoing};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::VecDeque;
 use std::fmt;
@@ -88,7 +88,7 @@ impl Local {
         self.shared.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send(&self, messages: &[Send<'_>]) {
+    fn send(&self, messages: &[Outgoing<'_>]) {
         let mut mail = self.mail();
         for &(to, bytes) in messages {
             let mailbox = &mut mail.boxes[self.rank * self.shared.size + to];
@@ -146,12 +146,12 @@ impl Group for Local {
         self.shared.size
     }
 
-    fn exchange(&mut self, send: &[Send<'_>], receive: &mut [Receive<'_>]) -> Result<()> {
+    fn exchange(&mut self, send: &[Outgoing<'_>], receive: &mut [Incoming<'_>]) -> Result<()> {
         self.send(send);
         receive.iter_mut().try_for_each(|(from, into)| self.receive(*from, into))
     }
 
-    fn start(&mut self, send: &[Send<'_>], receive: &[(usize, usize)]) -> Result<()> {
+    fn start(&mut self, send: &[Outgoing<'_>], receive: &[(usize, usize)]) -> Result<()> {
         self.send(send);
         self.started.push_back(receive.to_vec());
         Ok(())
@@ -161,7 +161,7 @@ impl Group for Local {
         Ok(())
     }
 
-    fn finish(&mut self, receive: &mut [Receive<'_>]) -> Result<()> {
+    fn finish(&mut self, receive: &mut [Incoming<'_>]) -> Result<()> {
         let started = self.started.pop_front().unwrap_or_default();
         let same = started.iter().map(|r| r.0).eq(receive.iter().map(|r| r.0));
         if !same {
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     /// Runs `f` on every rank of a group of threads.
-    fn on_ranks<R: std::marker::Send>(n: usize, f: impl Fn(Local) -> R + Sync) -> Vec<R> {
+    fn on_ranks<R: Send>(n: usize, f: impl Fn(Local) -> R + Sync) -> Vec<R> {
         std::thread::scope(|threads| {
             let f = &f;
             let all: Vec<_> =
@@ -212,9 +212,9 @@ mod tests {
             for round in 0..20u8 {
                 let own = vec![round; me + 1];
                 let others: Vec<usize> = (0..n).filter(|&r| r != me).collect();
-                let send: Vec<Send<'_>> = others.iter().map(|&to| (to, &*own)).collect();
+                let send: Vec<Outgoing<'_>> = others.iter().map(|&to| (to, &*own)).collect();
                 let mut room: Vec<Vec<u8>> = others.iter().map(|&r| vec![99; r + 1]).collect();
-                let mut receive: Vec<Receive<'_>> =
+                let mut receive: Vec<Incoming<'_>> =
                     others.iter().copied().zip(room.iter_mut().map(|r| &mut r[..])).collect();
                 if round % 2 == 0 {
                     rank.exchange(&send, &mut receive).unwrap();

@@ -15,9 +15,9 @@ use crate::error::Result;
 use std::fmt;
 
 /// What is sent to a rank.
-pub type Send<'a> = (usize, &'a [u8]);
+pub type Outgoing<'a> = (usize, &'a [u8]);
 /// What is received from a rank: as many bytes as it sends.
-pub type Receive<'a> = (usize, &'a mut [u8]);
+pub type Incoming<'a> = (usize, &'a mut [u8]);
 
 /// The ranks 0, 1, … of a program that runs several times, and what moves bytes between them.
 ///
@@ -25,7 +25,7 @@ pub type Receive<'a> = (usize, &'a mut [u8]);
 /// deadline; whoever waits in vain, or for a rank that has gone, gets an error that names it.
 ///
 /// [`local`] makes a group of threads; under the feature `mpi` there is one of processes.
-pub trait Group: std::marker::Send + fmt::Debug {
+pub trait Group: Send + fmt::Debug {
     /// The number of this rank.
     fn rank(&self) -> usize;
 
@@ -38,7 +38,7 @@ pub trait Group: std::marker::Send + fmt::Debug {
     /// # Errors
     /// A rank that does not answer before the deadline, that has gone, or that sends another number
     /// of bytes: the message names it.
-    fn exchange(&mut self, send: &[Send<'_>], receive: &mut [Receive<'_>]) -> Result<()>;
+    fn exchange(&mut self, send: &[Outgoing<'_>], receive: &mut [Incoming<'_>]) -> Result<()>;
 
     /// Begins an exchange that goes on while the caller computes: keeps a copy of what is to be
     /// sent, and makes room for what comes (from which rank, how many bytes). Exchanges that were
@@ -46,7 +46,7 @@ pub trait Group: std::marker::Send + fmt::Debug {
     ///
     /// # Errors
     /// As [`Group::exchange`].
-    fn start(&mut self, send: &[Send<'_>], receive: &[(usize, usize)]) -> Result<()>;
+    fn start(&mut self, send: &[Outgoing<'_>], receive: &[(usize, usize)]) -> Result<()>;
 
     /// Lets what was started go on; to be called every hundred microseconds or so.
     ///
@@ -59,7 +59,7 @@ pub trait Group: std::marker::Send + fmt::Debug {
     ///
     /// # Errors
     /// As [`Group::exchange`].
-    fn finish(&mut self, receive: &mut [Receive<'_>]) -> Result<()>;
+    fn finish(&mut self, receive: &mut [Incoming<'_>]) -> Result<()>;
 
     /// Tells all other ranks that this one has failed, so that none waits for it in vain.
     fn fail(&mut self, why: &str);

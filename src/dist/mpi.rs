@@ -1,7 +1,7 @@
 //! Ranks that are processes, on one machine or many. MPI moves segments whose memory is the group's
 //! own, so that a rank that stops answering is an error and not a hang.
 
-use super::{Group, Receive, Send};
+use super::{Group, Incoming, Outgoing};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::mpi::{Flight, SEGMENT, Segment, World};
 use std::collections::VecDeque;
@@ -175,8 +175,8 @@ impl Mpi {
     fn run(
         &mut self,
         mut exchange: Exchange,
-        send: &[Send<'_>],
-        receive: &mut [Receive<'_>],
+        send: &[Outgoing<'_>],
+        receive: &mut [Incoming<'_>],
     ) -> Result<()> {
         exchange.run(&mut self.link, send, receive).map_err(|e| self.link.fault(e))?;
         self.messages.append(&mut exchange.sends);
@@ -195,7 +195,7 @@ impl Group for Mpi {
         self.link.world.size()
     }
 
-    fn exchange(&mut self, send: &[Send<'_>], receive: &mut [Receive<'_>]) -> Result<()> {
+    fn exchange(&mut self, send: &[Outgoing<'_>], receive: &mut [Incoming<'_>]) -> Result<()> {
         if !self.started.is_empty() {
             let text = format!("exchange: expected none to be started, got {}", self.started.len());
             return Err(self.link.error(&text));
@@ -206,7 +206,7 @@ impl Group for Mpi {
         self.run(exchange, send, receive)
     }
 
-    fn start(&mut self, send: &[Send<'_>], receive: &[(usize, usize)]) -> Result<()> {
+    fn start(&mut self, send: &[Outgoing<'_>], receive: &[(usize, usize)]) -> Result<()> {
         let sends = send.iter().map(|(to, bytes)| (*to, bytes.len()));
         let mut exchange = self.begin(sends, receive.iter().copied(), ALL)?;
         exchange.start(&mut self.link, send).map_err(|e| self.link.fault(e))?;
@@ -226,7 +226,7 @@ impl Group for Mpi {
         go_on.and_then(|()| self.link.hear()).map_err(|e| self.link.fault(e))
     }
 
-    fn finish(&mut self, receive: &mut [Receive<'_>]) -> Result<()> {
+    fn finish(&mut self, receive: &mut [Incoming<'_>]) -> Result<()> {
         self.link.check()?;
         let wanted = receive.iter().map(|(from, into)| (*from, into.len()));
         let started = self.started.front().map_or(&[][..], |exchange| &exchange.receives);
@@ -277,7 +277,7 @@ impl fmt::Debug for Mpi {
 
 impl Exchange {
     /// Gives all segments to MPI.
-    fn start(&mut self, link: &mut Link, send: &[Send<'_>]) -> Result<()> {
+    fn start(&mut self, link: &mut Link, send: &[Outgoing<'_>]) -> Result<()> {
         for message in &mut self.receives {
             message.make_room(link, ALL)?;
         }
@@ -291,8 +291,8 @@ impl Exchange {
     fn run(
         &mut self,
         link: &mut Link,
-        send: &[Send<'_>],
-        receive: &mut [Receive<'_>],
+        send: &[Outgoing<'_>],
+        receive: &mut [Incoming<'_>],
     ) -> Result<()> {
         let mut wait = Wait::default();
         loop {

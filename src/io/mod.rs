@@ -1,5 +1,5 @@
-//! Readers of files that others made: CSV tables, IDX, NPY and NPZ arrays, texts. They believe nothing a
-//! file says before they have checked it, and know nothing of training.
+//! Readers of files that others made: CSV tables, IDX, NPY and NPZ arrays, texts. They believe
+//! nothing a file says before they have checked it, and know nothing of training.
 
 mod csv;
 mod idx;

@@ -55,7 +55,8 @@ struct Scratch<'s, T> {
     values: &'s mut [T],
     queries: &'s mut [T],
     ct: &'s mut [T],
-    /// Probabilities and their cotangents: the queries of all lanes side by side, then the next key.
+    /// Probabilities and their cotangents: the queries of all lanes side by side, then the next
+    /// key.
     p: &'s mut [T],
     dp: &'s mut [T],
     top: &'s mut [T],

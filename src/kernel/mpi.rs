@@ -56,7 +56,8 @@ pub(crate) struct Flight {
 unsafe impl Send for Flight {}
 
 impl Drop for Flight {
-    /// What MPI may still read or write is never freed, as no MPI can be told to stop in every case.
+    /// What MPI may still read or write is never freed, as no MPI can be told to stop in every
+    /// case.
     fn drop(&mut self) {
         std::mem::forget(self.segment.take());
     }

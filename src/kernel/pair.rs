@@ -14,8 +14,8 @@ pub(crate) enum Arithmetic {
     Square,
 }
 
-/// The loop y = (a first b) second c, or y = c second (a first b) if the first is `on_right`. A first
-/// of one argument does not look at b, nor a second at c. `None` if there is no such loop.
+/// The loop y = (a first b) second c, or y = c second (a first b) if the first is `on_right`. A
+/// first of one argument does not look at b, nor a second at c. `None` if there is no such loop.
 pub(crate) fn pair<T: Scalar>(
     first: Arithmetic,
     second: Arithmetic,

@@ -1,5 +1,5 @@
-//! Which values only a branch of a conditional needs. Those wait for its predicate, and are computed
-//! only where it says so.
+//! Which values only a branch of a conditional needs. Those wait for its predicate, and are
+//! computed only where it says so.
 
 use super::program::{Def, Program, ValueId};
 use crate::scalar::Scalar;

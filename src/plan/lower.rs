@@ -2,7 +2,7 @@
 
 use super::program::{Def, EffectValue, Fetched, Program, Value, ValueId, leaf};
 use super::simplify::simplify;
-use super::{From, Request};
+use super::{Origin, Request};
 use crate::error::{Error, ErrorKind, Result};
 use crate::scalar::Scalar;
 use crate::shape::Shape;
@@ -131,9 +131,9 @@ pub(super) fn lower<T: Scalar>(graph: &Graph<T>, request: Request<'_>) -> Result
             let (shape, dtype) = (given.shape, node.dtype);
             shapes[id as usize] = shape;
             let def = match given.from {
-                From::Feed(n) => Def::Feed(n),
-                From::Combined(at) => Def::Combined(at),
-                From::Literal(bits) => Def::Literal(bits),
+                Origin::Feed(n) => Def::Feed(n),
+                Origin::Combined(at) => Def::Combined(at),
+                Origin::Literal(bits) => Def::Literal(bits),
             };
             let value = program.add(Value { def, inputs: vec![], shape, dtype, source: id });
             values[id as usize] = Some(Fetched::Value(value));

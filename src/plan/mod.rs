@@ -16,7 +16,7 @@ mod stream;
 pub(crate) use layout::Layout;
 pub(crate) use lower::{Need, needs, not_fed, run_shape};
 pub use report::{Report, Work};
-pub(crate) use shard::{Cut, FetchedAt, Level, Sharded, Source, Whole, is_batch, shard};
+pub(crate) use shard::{Cut, FeedFrom, FetchedAt, Level, OncePlan, Sharded, is_batch, shard};
 pub(crate) use share::{parts_of_update, worth_threads};
 
 use crate::error::Result;
@@ -260,12 +260,12 @@ pub(crate) struct Request<'a> {
 pub(crate) struct Given {
     pub(crate) node: NodeId,
     pub(crate) shape: Shape,
-    pub(crate) from: From,
+    pub(crate) from: Origin,
 }
 
 /// Where the value of a given node comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum From {
+pub(crate) enum Origin {
     /// The feed of this number.
     Feed(usize),
     /// What shards have computed together, from this element on.

@@ -5,7 +5,7 @@
 //! A whole value that is made of partial results can be read by shards again (the mean of a batch,
 //! by what is normalized with it): so the work falls into levels, with a meeting after each.
 
-use super::{From, Given, Layout, Passes, Plan, Request, compile, needs, run_shape};
+use super::{Given, Layout, Origin, Passes, Plan, Request, compile, needs, run_shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::team::part;
 use crate::scalar::{DType, Scalar};
@@ -22,7 +22,7 @@ pub(crate) struct Sharded<T: Scalar> {
     /// What is done before the last plan, in this order.
     pub(crate) levels: Vec<Level<T>>,
     /// What is done once, at the end: fetches and effects.
-    pub(crate) last: Whole<T>,
+    pub(crate) last: OncePlan<T>,
     /// Where the fetched values are.
     pub(crate) fetches: Vec<FetchedAt>,
     /// Elements of what shards compute together.
@@ -36,10 +36,10 @@ pub(crate) struct Sharded<T: Scalar> {
 /// Some work that is done once, what every shard does, and how their results meet.
 #[derive(Debug)]
 pub(crate) struct Level<T: Scalar> {
-    pub(crate) whole: Option<Whole<T>>,
+    pub(crate) whole: Option<OncePlan<T>>,
     /// One plan for each number of rows that a shard may have.
     pub(crate) plans: Vec<(usize, Arc<Plan<T>>)>,
-    pub(crate) feeds: Vec<Source>,
+    pub(crate) feeds: Vec<FeedFrom>,
     /// Where the fetches of the plans go, of the shard's own values.
     pub(crate) crosses: Vec<usize>,
     /// The partial results among what shards compute together.
@@ -50,16 +50,16 @@ pub(crate) struct Level<T: Scalar> {
 
 /// A plan that runs once.
 #[derive(Debug)]
-pub(crate) struct Whole<T: Scalar> {
+pub(crate) struct OncePlan<T: Scalar> {
     pub(crate) plan: Arc<Plan<T>>,
-    pub(crate) feeds: Vec<Source>,
+    pub(crate) feeds: Vec<FeedFrom>,
     /// Where its fetches go, of the values that are kept; none for the last plan.
     pub(crate) keeps: Vec<usize>,
 }
 
 /// What a feed of a plan is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum FeedFrom {
     /// The user's feed of this number.
     User(usize),
     /// The shard's rows of that.
@@ -371,7 +371,10 @@ impl<T: Scalar> Cutter<'_, T> {
                 true => None,
                 false => {
                     let whole = self.whole(level, &kept, &combined, layout, passes, threads)?;
-                    Some(Whole { keeps: kept.iter().map(|id| self.kept.of[id]).collect(), ..whole })
+                    Some(OncePlan {
+                        keeps: kept.iter().map(|id| self.kept.of[id]).collect(),
+                        ..whole
+                    })
                 }
             };
             let crossing = self.crossing_of(level)?;
@@ -486,12 +489,12 @@ impl<T: Scalar> Cutter<'_, T> {
         layout: &Layout,
         passes: Passes,
         threads: usize,
-    ) -> Result<Whole<T>> {
+    ) -> Result<OncePlan<T>> {
         let outside = self.walk(Walker::Whole(level), results)?;
         let (given, feeds) = self.given(&outside, combined, None)?;
         let request = Request { fetches: results, partials: &[], given: &given, passes, threads };
         let plan = Arc::new(compile(self.graph, layout, request)?);
-        Ok(Whole { plan, feeds, keeps: Vec::new() })
+        Ok(OncePlan { plan, feeds, keeps: Vec::new() })
     }
 
     /// The plan of shards with this many rows.
@@ -503,7 +506,7 @@ impl<T: Scalar> Cutter<'_, T> {
         combined: &BTreeMap<NodeId, usize>,
         layout: &Layout,
         passes: Passes,
-    ) -> Result<(Arc<Plan<T>>, Vec<Source>)> {
+    ) -> Result<(Arc<Plan<T>>, Vec<FeedFrom>)> {
         let results = [crossing, partials].concat();
         let outside = self.walk(Walker::Shards(level), &results)?;
         let (given, feeds) = self.given(&outside, combined, Some(rows))?;
@@ -518,10 +521,10 @@ impl<T: Scalar> Cutter<'_, T> {
         outside: &[NodeId],
         combined: &BTreeMap<NodeId, usize>,
         rows: Option<usize>,
-    ) -> Result<(Vec<Given>, Vec<Source>)> {
+    ) -> Result<(Vec<Given>, Vec<FeedFrom>)> {
         let (mut given, mut feeds) = (Vec::new(), Vec::new());
-        let mut feed = |node: NodeId, shape: Shape, source: Source| {
-            given.push(Given { node, shape, from: From::Feed(feeds.len()) });
+        let mut feed = |node: NodeId, shape: Shape, source: FeedFrom| {
+            given.push(Given { node, shape, from: Origin::Feed(feeds.len()) });
             feeds.push(source);
         };
         let local = |known: Known| match rows {
@@ -534,8 +537,8 @@ impl<T: Scalar> Cutter<'_, T> {
                 continue;
             };
             let source = match rows {
-                Some(_) if known.kind == Kind::Split => Source::Rows(i),
-                _ => Source::User(i),
+                Some(_) if known.kind == Kind::Split => FeedFrom::Rows(i),
+                _ => FeedFrom::User(i),
             };
             debug_assert_eq!(shape, known.shape);
             feed(id, local(known), source);
@@ -543,8 +546,8 @@ impl<T: Scalar> Cutter<'_, T> {
         for &id in outside {
             let known = self.known(id)?;
             match known.kind {
-                Kind::Whole => feed(id, known.shape, Source::Kept(self.kept.of[&id])),
-                Kind::Split => feed(id, local(known), Source::Crossing(self.crossing.of[&id])),
+                Kind::Whole => feed(id, known.shape, FeedFrom::Kept(self.kept.of[&id])),
+                Kind::Split => feed(id, local(known), FeedFrom::Crossing(self.crossing.of[&id])),
                 Kind::Partial(_) | Kind::Count(_) => {}
             }
         }
@@ -553,7 +556,7 @@ impl<T: Scalar> Cutter<'_, T> {
                 if let (Op::Leaf(Leaf::Place), Some(known)) =
                     (&node.op, self.known.get(id as usize).copied().flatten())
                 {
-                    feed(id, known.shape, Source::Place);
+                    feed(id, known.shape, FeedFrom::Place);
                 }
             }
         }
@@ -561,10 +564,10 @@ impl<T: Scalar> Cutter<'_, T> {
             let Some(known) = known else { continue };
             match known.kind {
                 Kind::Count(bits) => {
-                    given.push(Given { node: id, shape: known.shape, from: From::Literal(bits) });
+                    given.push(Given { node: id, shape: known.shape, from: Origin::Literal(bits) });
                 }
                 Kind::Partial(_) if outside.binary_search(&id).is_ok() => {
-                    let from = From::Combined(combined[&id]);
+                    let from = Origin::Combined(combined[&id]);
                     given.push(Given { node: id, shape: known.shape, from });
                 }
                 _ => {}

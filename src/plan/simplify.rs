@@ -95,8 +95,8 @@ fn view_of_uniform<T: Scalar>(program: &mut Program<T>, value: &mut Value<T>) {
     }
 }
 
-/// Behind relu and max-pooling, select(y > 0, unpooled ct, 0) has the mask of every window's largest
-/// number only where that number is: fewer numbers are masked before they are put there.
+/// Behind relu and max-pooling, select(y > 0, unpooled ct, 0) has the mask of every window's
+/// largest number only where that number is: fewer numbers are masked before they are put there.
 fn mask_before_unpooling<T: Scalar>(program: &mut Program<T>, value: &mut Value<T>) {
     let (Def::Op(Op::Scalar(ScalarOp::Select)), &[mask, unpooled, zero]) =
         (&value.def, &value.inputs[..])

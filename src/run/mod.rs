@@ -1,6 +1,7 @@
 //! RUN: sessions own variables and plans; the interpreter is the reference that plans must equal.
 
 mod checkpoint;
+mod cut;
 mod execute;
 mod fetch;
 mod interpret;

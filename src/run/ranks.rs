@@ -2,8 +2,8 @@
 //! up one slice of all along the tree, and gives it to the others.
 
 use super::sharded::{Meeting, combined};
-use super::variables::Variables;
-use crate::dist::{Group, Receive, Send, Tree, TreeNode};
+use super::variables::{OptimizerState, Variables};
+use crate::dist::{Group, Incoming, Outgoing, Tree, TreeNode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::bytes::{bytes, bytes_mut};
 use crate::kernel::team::part_of;
@@ -20,6 +20,8 @@ pub(super) struct Ranks {
     pub(super) group: Box<dyn Group>,
     /// Runs so far.
     runs: u64,
+    /// The changes to the variables when they were compared.
+    compared: Option<u64>,
 }
 
 /// What each rank says before a run.
@@ -54,7 +56,7 @@ impl Header {
 
 impl Ranks {
     pub(super) fn new(group: Box<dyn Group>) -> Self {
-        Ranks { group, runs: 0 }
+        Ranks { group, runs: 0, compared: None }
     }
 
     /// Begins a run of these fetches and feeds. Returns the rows of all ranks together.
@@ -71,8 +73,12 @@ impl Ranks {
         let is_open = |id: NodeId| is_batch(&graph.node(id).shape);
         let batch = feeds.iter().find(|feed| is_open(feed.0));
         let rows = batch.and_then(|feed| feed.1.shape().dim(0)).unwrap_or(0);
-        // Where they begin is compared once; from there on the same runs do the same to it.
-        let start = if self.runs == 0 { state(graph, variables) } else { 0 };
+        // Compared at first and when something else than a run has changed the variables: the same
+        // runs do the same to them.
+        let start = match self.compared.replace(variables.changes) == Some(variables.changes) {
+            true => 0,
+            false => state(graph, variables),
+        };
         let mut hasher = DefaultHasher::new();
         (fetched, shards, start, env!("CARGO_PKG_VERSION"), T::NAME).hash(&mut hasher);
         for (id, value) in feeds {
@@ -140,19 +146,25 @@ impl Ranks {
     fn tell_all<const N: usize>(&mut self, own: [u8; N]) -> Result<Vec<[u8; N]>> {
         let (rank, size) = (self.group.rank(), self.group.size());
         let mut all = vec![own; size];
-        let send: Vec<Send<'_>> = others(rank, size).map(|to| (to, &own[..])).collect();
+        let send: Vec<Outgoing<'_>> = others(rank, size).map(|to| (to, &own[..])).collect();
         let from = all.iter_mut().enumerate().filter(|(from, _)| *from != rank);
-        let mut receive: Vec<Receive<'_>> = from.map(|(from, x)| (from, &mut x[..])).collect();
+        let mut receive: Vec<Incoming<'_>> = from.map(|(from, x)| (from, &mut x[..])).collect();
         self.group.exchange(&send, &mut receive)?;
         Ok(all)
     }
 }
 
-/// A hash of the tape and of the variables' values.
+/// A hash of the tape, the variables' values and what optimizers keep.
 fn state<T: Scalar>(graph: &Graph<T>, variables: &Variables<T>) -> u64 {
+    let Variables { layout: _, values, has_value, optimizers, changes: _ } = variables;
     let mut hasher = DefaultHasher::new();
-    graph.hash().hash(&mut hasher);
-    bytes(variables.values.as_slice()).hash(&mut hasher);
+    (graph.hash(), has_value).hash(&mut hasher);
+    bytes(values.as_slice()).hash(&mut hasher);
+    for state in optimizers {
+        let OptimizerState { node, steps, rate_factor, swapped, begun: _, slots } = state;
+        (node, steps, rate_factor.to_bits(), swapped).hash(&mut hasher);
+        bytes(slots.as_slice()).hash(&mut hasher);
+    }
     hasher.finish()
 }
 
@@ -223,11 +235,11 @@ impl<T: Scalar> Rendezvous<T> {
         let most = self.nodes.iter().copied().max().unwrap_or(0);
         let mut rest = &mut self.received[..];
         for round in 0..most {
-            let mut send: Vec<Send<'_>> = Vec::with_capacity(size);
+            let mut send: Vec<Outgoing<'_>> = Vec::with_capacity(size);
             if let Some(own) = self.own.get(round) {
                 send.extend(others(rank, size).map(|to| (to, bytes(&own[slice(to)]))));
             }
-            let mut receive: Vec<Receive<'_>> = Vec::with_capacity(size);
+            let mut receive: Vec<Incoming<'_>> = Vec::with_capacity(size);
             for from in others(rank, size).filter(|&from| self.nodes[from] > round) {
                 let into;
                 (into, rest) = rest.split_at_mut(mine.len());
@@ -258,8 +270,8 @@ impl<T: Scalar> Rendezvous<T> {
             sums.push(piece);
         }
         let own = std::mem::take(&mut sums[rank]);
-        let send: Vec<Send<'_>> = others(rank, size).map(|to| (to, bytes(own))).collect();
-        let mut receive: Vec<Receive<'_>> = Vec::with_capacity(size);
+        let send: Vec<Outgoing<'_>> = others(rank, size).map(|to| (to, bytes(own))).collect();
+        let mut receive: Vec<Incoming<'_>> = Vec::with_capacity(size);
         for (from, sum) in sums.into_iter().enumerate().filter(|(from, _)| *from != rank) {
             receive.push((from, bytes_mut(sum)));
         }

@@ -29,13 +29,11 @@ impl<T: Scalar> Runner<T> {
     #[inline]
     pub(super) fn run(
         &mut self,
-        graph: &Graph<T>,
-        variables: &Variables<T>,
-        feeds: &[(NodeId, FeedValue<'_, T>)],
+        inputs: Inputs<'_, T>,
         team: &mut Watched<'_>,
-        finite: bool,
         ranks: Option<&mut Ranks>,
     ) -> Result<()> {
+        let Inputs { graph, variables, feeds, finite } = inputs;
         match self {
             Runner::Plan(executor) => {
                 variables.check(graph, &executor.plan.reads)?;
@@ -43,7 +41,7 @@ impl<T: Scalar> Runner<T> {
             }
             Runner::Shards(run) => {
                 run.reads().try_for_each(|reads| variables.check(graph, reads))?;
-                run.run(Inputs { graph, variables, feeds, finite }, team, ranks)
+                run.run(inputs, team, ranks)
             }
         }
     }

@@ -5,13 +5,12 @@ use super::fetch::{Fetches, Source, Wanted};
 use super::interpret::interpret;
 use super::ranks::Ranks;
 use super::runner::Runner;
-use super::sharded::{MAX_SHARDS, ShardRun};
+use super::sharded::{Inputs, ShardRun};
 use super::trace::{Recorder, Stage, Trace, Watched};
 use super::variables::Variables;
-use crate::dist::Group;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::team::Team;
-use crate::plan::{self, Cut, From, Given, Passes, Report, Request, is_batch};
+use crate::plan::{self, Given, Origin, Passes, Report, Request, is_batch};
 use crate::scalar::Scalar;
 use crate::shape::Shape;
 use crate::tape::op::{Effect, Leaf, Op, Rule};
@@ -44,21 +43,21 @@ const MAX_PLANS: usize = 64;
 pub struct Session<T: Scalar = f64> {
     pub(super) graph: Arc<Graph<T>>,
     pub(super) variables: Variables<T>,
-    cached: Vec<Cached<T>>,
+    pub(super) cached: Vec<Cached<T>>,
     /// The plan that ran last.
     newest: usize,
     clock: u64,
     passes: Passes,
     team: Team,
     pub(super) shards: usize,
-    ranks: Option<Ranks>,
+    pub(super) ranks: Option<Ranks>,
     finite: bool,
     /// The fetched nodes of the run going on: kept to reuse their memory.
-    fetched: Vec<NodeId>,
+    pub(super) fetched: Vec<NodeId>,
 }
 
 #[derive(Debug)]
-struct Cached<T: Scalar> {
+pub(super) struct Cached<T: Scalar> {
     fetches: Vec<NodeId>,
     fed: Vec<(NodeId, Shape)>,
     last_used: u64,
@@ -112,86 +111,6 @@ impl<T: Scalar> Session<T> {
         Ok(self)
     }
 
-    /// The session with every batch cut into `n` shards: of equal numbers of rows, up to one. The
-    /// threads of the session take shards, each in memory of its own.
-    ///
-    /// Cut is what is fed for nodes whose rows were left open while recording
-    /// ([`ANY`](crate::ANY) as extent 0): all of them have the same number of rows. Each shard
-    /// computes what it can of its rows alone; sums, means, maxima over the batch, gradients of
-    /// weights, statistics of a normalization are combined along one binary tree over the shards,
-    /// with the count of the whole batch. So every value is that of the whole batch up to rounding,
-    /// and its bits depend on n, not on the number of threads. Shards without rows stand aside.
-    ///
-    /// ```
-    /// use gradtape::{ANY, Session, Tape};
-    /// use nalgebra::DVector;
-    /// let tape = Tape::<f64>::new();
-    /// let x = tape.placeholder("x", [ANY]);
-    /// let mean = x.mean();
-    /// let mut session = Session::new(&tape)?.with_shards(8)?.with_threads(2)?;
-    /// let xs = DVector::from_fn(1000, |i, _| i as f64);
-    /// assert_eq!(session.run(mean, &[x.feed(&xs)])?.item()?, 499.5);
-    /// # Ok::<(), gradtape::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// 0 or more than 4096. A *run* fails if an op mixes rows (a sort, a product over the batch
-    /// that is not a sum over its rows): the message names it.
-    pub fn with_shards(mut self, n: usize) -> Result<Self> {
-        if !(1..=MAX_SHARDS).contains(&n) {
-            bail!(Argument, "shards: expected 1 to {MAX_SHARDS}, got {n}");
-        }
-        self.shards = n;
-        self.cached.clear();
-        Ok(self)
-    }
-
-    /// The session as one of several ranks that train together: each is fed its rows of the batch,
-    /// those that [`Session::rows`] says. Together they compute what one session with as many shards
-    /// would, to the same bits; shards are shared out in runs, so there should be as many as ranks or
-    /// a multiple. Set the shards first; every rank sets the same.
-    ///
-    /// All ranks make the same runs in the same order. What they run, their tapes, shapes and
-    /// shards, and at the first run their variables, are compared before each run; ranks that
-    /// disagree all get an error that names both sides. Values that have rows are fetched as this
-    /// rank's; everything else is the whole batch's, on every rank.
-    ///
-    /// ```
-    /// use gradtape::dist::{Group, local};
-    /// use gradtape::{ANY, Session, Tape, Tensor};
-    /// let sums = std::thread::scope(|threads| {
-    ///     let run = |rank: gradtape::dist::Local| -> gradtape::Result<f64> {
-    ///         let tape = Tape::<f64>::new();
-    ///         let x = tape.placeholder("x", [ANY]);
-    ///         let sum = x.sum();
-    ///         let mut session = Session::new(&tape)?.with_shards(4)?.with_group(rank)?;
-    ///         let own = session.rows(10).map(|row| row as f64).collect();
-    ///         session.run(sum, &[x.feed(&Tensor::vector(own))])?.item()
-    ///     };
-    ///     let ranks: Vec<_> = local(2).into_iter().map(|r| threads.spawn(move || run(r))).collect();
-    ///     ranks.into_iter().map(|rank| rank.join().unwrap()).collect::<Result<Vec<_>, _>>()
-    /// })?;
-    /// assert_eq!(sums, [45.0, 45.0]);
-    /// # Ok::<(), gradtape::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// None now. A *run* fails if ranks disagree, or if one does not answer in time or has failed.
-    pub fn with_group(mut self, group: impl Group + 'static) -> Result<Self> {
-        self.ranks = Some(Ranks::new(Box::new(group)));
-        self.cached.clear();
-        Ok(self)
-    }
-
-    /// The rows of a batch of `n` that this session is fed: all, or those of its rank.
-    pub fn rows(&self, n: usize) -> Range<usize> {
-        let cut = Cut { rows: n, shards: self.shards };
-        match &self.ranks {
-            Some(ranks) => cut.rows_of_rank(ranks.group.rank(), ranks.group.size()),
-            None => 0..n,
-        }
-    }
-
     /// The session with other plan passes: for tests and measurements.
     pub fn with_passes(mut self, passes: Passes) -> Self {
         self.passes = passes;
@@ -231,14 +150,16 @@ impl<T: Scalar> Session<T> {
         feeds: &[Feed<'_, T>],
         out: &mut F::Output,
     ) -> Result<()> {
-        self.collect(&fetches)?;
+        let collected = self.collect(&fetches);
+        self.told(collected)?;
         match feeds.len() {
             0..=FEW => self.run_on_stack::<F, FEW>(&fetches, feeds, out),
             n if n <= MANY => self.run_on_stack::<F, MANY>(&fetches, feeds, out),
             n => {
                 let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
                 let mut checked = vec![(0, unused); n];
-                self.check_feeds(feeds, &mut checked)?;
+                let fed = self.check_feeds(feeds, &mut checked);
+                self.told(fed)?;
                 self.run_checked(&fetches, &checked, out, None)
             }
         }
@@ -253,7 +174,8 @@ impl<T: Scalar> Session<T> {
     ) -> Result<()> {
         let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
         let mut checked = [(0, unused); N];
-        self.check_feeds(feeds, &mut checked)?;
+        let fed = self.check_feeds(feeds, &mut checked);
+        self.told(fed)?;
         self.run_checked(fetches, &checked[..feeds.len()], out, None)
     }
 
@@ -270,7 +192,8 @@ impl<T: Scalar> Session<T> {
         let runner = &mut cached[at].runner;
         let team = &mut Watched { team, recorder };
         let step = team.begin(Stage::Step);
-        runner.run(graph, variables, feeds, team, *finite, ranks.as_mut())?;
+        let inputs = Inputs { graph, variables, feeds, finite: *finite };
+        runner.run(inputs, team, ranks.as_mut())?;
 
         let event = team.begin(Stage::Fetch);
         let mut i = 0;
@@ -285,16 +208,19 @@ impl<T: Scalar> Session<T> {
         Ok(())
     }
 
-    /// The value of one node from the reference interpreter: slow, clear, one buffer a node. No
+    /// The values from the reference interpreter: slow, clear, one buffer a node, no shards. No
     /// variable changes.
     ///
     /// # Errors
-    /// As [`Session::run`].
+    /// As [`Session::run`]; a session of several ranks, none of which has the whole batch.
     pub fn interpret<F: Fetches<T>>(
         &mut self,
         fetches: F,
         feeds: &[Feed<'_, T>],
     ) -> Result<F::Output> {
+        if self.ranks.is_some() {
+            bail!(Argument, "interpret: expected a session without a group");
+        }
         self.collect(&fetches)?;
         let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
         let mut checked = vec![(0, unused); feeds.len()];
@@ -311,7 +237,9 @@ impl<T: Scalar> Session<T> {
         Ok(out)
     }
 
-    /// What a run of these fetches and feeds does, before it runs.
+    /// What a run of these fetches and feeds does, before it runs. Of a session with shards the
+    /// counts are of all shards together, and the instructions those of one shard of each extent
+    /// and of what is done once. Of several ranks all have to ask.
     ///
     /// # Errors
     /// As [`Session::run`], but for what ops report.
@@ -346,21 +274,20 @@ impl<T: Scalar> Session<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`Session::run`].
+    /// As [`Session::run`]; a session with shards or a group.
     pub fn trace<F: Fetches<T>>(
         &mut self,
         fetches: F,
         feeds: &[Feed<'_, T>],
     ) -> Result<(F::Output, Trace)> {
+        if self.is_cut() {
+            bail!(Argument, "trace: expected a session without shards");
+        }
         self.collect(&fetches)?;
         let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
         let mut checked = vec![(0, unused); feeds.len()];
         self.check_feeds(feeds, &mut checked)?;
-        let rows = self.rows_of_all(&checked)?;
-        let at = self.plan_for(&checked, rows)?;
-        if let Runner::Shards(_) = self.cached[at].runner {
-            bail!(Argument, "trace: expected a session without shards");
-        }
+        let at = self.plan_for(&checked, None)?;
         let report = self.cached[at].runner.report().clone();
         let mut out = F::Output::default();
         let mut recorder = Recorder::new(&report);
@@ -453,6 +380,7 @@ impl<T: Scalar> Session<T> {
         let ranges = self.updated_by(id);
         let state = self.variables.optimizer(id, &*rule, &ranges)?;
         self.variables.optimizers[state].rate_factor = factor;
+        self.variables.changes += 1;
         Ok(())
     }
 
@@ -481,6 +409,7 @@ impl<T: Scalar> Session<T> {
             at = end;
         }
         state.swapped = !state.swapped;
+        self.variables.changes += 1;
         Ok(())
     }
 
@@ -552,7 +481,7 @@ impl<T: Scalar> Session<T> {
             None => {
                 let given: Vec<Given> = (0..)
                     .zip(&fed)
-                    .map(|(i, &(node, shape))| Given { node, shape, from: From::Feed(i) })
+                    .map(|(i, &(node, shape))| Given { node, shape, from: Origin::Feed(i) })
                     .collect();
                 let (fetches, given, partials) = (fetched, &*given, &[][..]);
                 let request = Request { fetches, partials, given, passes, threads };
@@ -573,36 +502,6 @@ impl<T: Scalar> Session<T> {
                 Ok(self.cached.len() - 1)
             }
         }
-    }
-
-    /// Whether batches are cut into shards.
-    fn is_cut(&self) -> bool {
-        self.shards > 1 || self.ranks.is_some()
-    }
-
-    /// The rows of the whole batch, of which this rank is fed some; all ranks agree on the run.
-    fn rows_of_all(&mut self, feeds: &[(NodeId, FeedValue<'_, T>)]) -> Result<Option<usize>> {
-        let Session { graph, fetched, ranks: Some(ranks), shards, variables, .. } = self else {
-            return Ok(None);
-        };
-        ranks.begin(graph, variables, (fetched, feeds), *shards).map(Some)
-    }
-
-    /// How a run with these feeds is cut, if it is.
-    fn cut(&self, fed: &[(NodeId, Shape)]) -> Result<Option<Cut>> {
-        let mut batch: Option<(NodeId, usize)> = None;
-        for &(id, shape) in fed.iter().filter(|f| is_batch(&self.graph.node(f.0).shape)) {
-            let rows = shape.dim(0).unwrap_or(0);
-            let (first, n) = *batch.get_or_insert((id, rows));
-            if rows != n && self.is_cut() {
-                let (a, b) = (self.graph.describe(first), self.graph.describe(id));
-                let text =
-                    format!("shards: expected as many rows of {b} as of {a}, {n}, got {rows}");
-                return Err(Error::new(ErrorKind::Shape, text).at(self.graph.node(id).at));
-            }
-        }
-        let cut = batch.map(|(_, rows)| Cut { rows, shards: self.shards });
-        Ok(cut.filter(|_| self.is_cut()))
     }
 
     /// The fetched nodes, checked, in `self.fetched`.
@@ -684,6 +583,7 @@ impl<T: Scalar> Session<T> {
         let w = &mut self.variables.values.as_mut_slice()[range];
         w.iter_mut().zip(value.as_slice()).for_each(|(w, &x)| f(w, x));
         self.variables.has_value[n] = true;
+        self.variables.changes += 1;
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::kernel::reduce::logsumexp;
 use crate::kernel::team::{MAX_THREADS, Pieces, Team, part, part_of};
 use crate::kernel::vector::{add, sum};
 use crate::plan::{
-    Cut, FetchedAt, Level, Report, Sharded, Source, Whole, parts_of_update, worth_threads,
+    Cut, FeedFrom, FetchedAt, Level, OncePlan, Report, Sharded, parts_of_update, worth_threads,
 };
 use crate::scalar::{DType, Element, Index, Scalar};
 use crate::shape::Shape;
@@ -53,7 +53,7 @@ pub(super) struct ShardRun<T: Scalar> {
 #[derive(Debug)]
 struct Once<T: Scalar> {
     executor: Executor<T>,
-    feeds: Vec<Source>,
+    feeds: Vec<FeedFrom>,
     keeps: Vec<usize>,
     spare: FeedList<'static, T>,
 }
@@ -294,7 +294,7 @@ impl<T: Scalar> ShardRun<T> {
 type Shared<'a, T> = (&'a Graph<T>, &'a Variables<T>, &'a [(NodeId, FeedValue<'a, T>)], &'a [T]);
 
 impl<T: Scalar> Once<T> {
-    fn new(whole: &Whole<T>) -> Result<Self> {
+    fn new(whole: &OncePlan<T>) -> Result<Self> {
         Ok(Once {
             executor: Executor::new(whole.plan.clone())?,
             feeds: whole.feeds.clone(),
@@ -313,10 +313,10 @@ impl<T: Scalar> Once<T> {
         let mut list = recycled(std::mem::take(&mut self.spare));
         for source in &self.feeds {
             list.push(match *source {
-                Source::User(i) => feeds[i],
-                Source::Kept(slot) => (0, kept[slot].feed()),
+                FeedFrom::User(i) => feeds[i],
+                FeedFrom::Kept(slot) => (0, kept[slot].feed()),
                 // Only shards have rows of their own.
-                Source::Rows(_) | Source::Crossing(_) | Source::Place => (0, nothing()),
+                FeedFrom::Rows(_) | FeedFrom::Crossing(_) | FeedFrom::Place => (0, nothing()),
             });
         }
         let result = f(&mut self.executor, &list);
@@ -416,7 +416,7 @@ impl<T: Scalar> Worker<T> {
         }
         let here = rows.start - first_row..rows.end - first_row;
         for (i, source) in level.feeds.iter().enumerate() {
-            if let Source::Rows(of) = *source
+            if let FeedFrom::Rows(of) = *source
                 && executor.plan.reads_feed(i)
             {
                 match (&mut self.rows[of], feeds[of].1) {
@@ -432,11 +432,11 @@ impl<T: Scalar> Worker<T> {
         let mut list = recycled(std::mem::take(&mut self.spare));
         for source in &level.feeds {
             list.push(match *source {
-                Source::User(i) => feeds[i],
-                Source::Rows(i) => (0, self.rows[i].feed()),
-                Source::Kept(slot) => (0, kept[slot].feed()),
-                Source::Crossing(slot) => (0, crossing[slot].feed()),
-                Source::Place => (0, FeedValue::Index(self.place.view())),
+                FeedFrom::User(i) => feeds[i],
+                FeedFrom::Rows(i) => (0, self.rows[i].feed()),
+                FeedFrom::Kept(slot) => (0, kept[slot].feed()),
+                FeedFrom::Crossing(slot) => (0, crossing[slot].feed()),
+                FeedFrom::Place => (0, FeedValue::Index(self.place.view())),
             });
         }
         let values = Feeds { values: &list, combined };
@@ -628,8 +628,8 @@ impl Meeting {
     }
 }
 
-/// What nodes become, of which `node` gives the elements of `out`, from element `start` of the block
-/// on.
+/// What nodes become, of which `node` gives the elements of `out`, from element `start` of the
+/// block on.
 pub(super) fn combined<'a, T: Scalar>(
     meeting: &Meeting,
     node: impl Fn((usize, usize)) -> &'a [T],
@@ -658,7 +658,12 @@ const MAX_LEVELS: usize = MAX_SHARDS.ilog2() as usize;
 pub(super) const MAX_SHARDS: usize = 4096;
 
 /// The plans that run once, and one shard's of each level, together.
-fn report<T: Scalar>(levels: &[Level<T>], last: &Whole<T>, cut: Cut, n_workers: usize) -> Report {
+fn report<T: Scalar>(
+    levels: &[Level<T>],
+    last: &OncePlan<T>,
+    cut: Cut,
+    n_workers: usize,
+) -> Report {
     let mut report = Report::default();
     for level in levels {
         if let Some(whole) = &level.whole {

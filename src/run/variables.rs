@@ -16,6 +16,8 @@ pub(crate) struct Variables<T: Scalar> {
     /// Which variables have a value, in the layout's order.
     pub(crate) has_value: Vec<bool>,
     pub(crate) optimizers: Vec<OptimizerState<T>>,
+    /// How often something else than a run has changed any of this.
+    pub(crate) changes: u64,
 }
 
 /// The state of one update node.
@@ -61,7 +63,7 @@ impl<T: Scalar> Variables<T> {
             }
             has_value.push(init.0.value.is_some());
         }
-        Ok(Variables { layout, values, has_value, optimizers: Vec::new() })
+        Ok(Variables { layout, values, has_value, optimizers: Vec::new(), changes: 0 })
     }
 
     /// Where the state of an update stands, made (with zeros) at the first step.

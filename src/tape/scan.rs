@@ -10,10 +10,10 @@ use std::panic::Location;
 pub type Scanned<'t, T> = (Vec<Expr<'t, T>>, Vec<Expr<'t, T>>);
 
 impl<T: Scalar> Tape<T> {
-    /// A function step by step along axis 1 of `xs`, each `[batch, time, …]`: `step` gets the states
-    /// and what is at that time of each x, `[batch, …]`, and returns the next states, of the same
-    /// shapes, and outputs. The first states are `initial`. Gives the last states, and each output
-    /// of all steps, `[batch, time, …]`.
+    /// A function step by step along axis 1 of `xs`, each `[batch, time, …]`: `step` gets the
+    /// states and what is at that time of each x, `[batch, …]`, and returns the next states, of the
+    /// same shapes, and outputs. The first states are `initial`. Gives the last states, and each
+    /// output of all steps, `[batch, time, …]`.
     ///
     /// It is the loop written by hand: every step is recorded, so values, derivatives of any order
     /// and batches of any size are those of its ops, and steps may use

@@ -70,7 +70,8 @@ fn b1_every_op_on_every_case() {
     assert!(missing.is_empty(), "ops without a case: {missing:?}");
 }
 
-/// Every node, adjoint and tangent ones too, has the line of the user's file that it is recorded for.
+/// Every node, adjoint and tangent ones too, has the line of the user's file that it is recorded
+/// for.
 #[test]
 fn b1_every_node_has_the_users_line() {
     let mut lost = BTreeSet::new();

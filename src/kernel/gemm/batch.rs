@@ -56,8 +56,8 @@ pub(crate) fn gemm_batched_scratch<T: Scalar>(
     }
 }
 
-/// C = A·B, or C += A·B if `add`, for every position of the batch axes, the fastest first. `a`, `b` and `c` describe the
-/// matrices at the first position, their data reach to the last.
+/// C = A·B, or C += A·B if `add`, for every position of the batch axes, the fastest first. `a`, `b`
+/// and `c` describe the matrices at the first position, their data reach to the last.
 ///
 /// # Panics
 /// As [`gemm`](super::gemm), with scratch below [`gemm_batched_scratch`].

@@ -282,7 +282,8 @@ pub(in crate::kernel) mod x86 {
     /// Writes a tile's columns, or adds them to what is there.
     ///
     /// # Safety
-    /// The instructions of `V`; N columns of (M − 1)·LANES and `last` places at `c`, `c_step` apart.
+    /// The instructions of `V`; N columns of (M − 1)·LANES and `last` places at `c`, `c_step`
+    /// apart.
     #[inline(always)]
     pub(in crate::kernel) unsafe fn write<V: Simd, const M: usize, const N: usize>(
         tile: [[V; M]; N],

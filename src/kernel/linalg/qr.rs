@@ -29,9 +29,9 @@ pub(crate) fn qr<T: Scalar>(m: usize, n: usize, a: &mut [T], r: &mut [T], tau: &
 }
 
 /// The upper triangular R of A·P = Q·R in the upper triangle of A, an m × n matrix of any rank, and
-/// Qᵀ·b in place of b. Each pivot is the column of which most is left (Businger, Golub 1965), so the
-/// diagonal of R falls in size; `order[k]` is the column that came to place k. `norms` is scratch of
-/// length 2n. What is left is updated as in LAPACK's `geqp3`.
+/// Qᵀ·b in place of b. Each pivot is the column of which most is left (Businger, Golub 1965), so
+/// the diagonal of R falls in size; `order[k]` is the column that came to place k. `norms` is
+/// scratch of length 2n. What is left is updated as in LAPACK's `geqp3`.
 pub(crate) fn qr_pivoted(
     (m, n): (usize, usize),
     a: &mut [f64],

@@ -52,7 +52,8 @@ pub(super) fn asin<L: Level, T: Elementary>(x: T) -> T {
     let (near, root, rest) = asin_parts::<L, T>(x);
     let [quarter, low] = T::QUARTER_PI;
     let two = T::lit(2.0);
-    // π/2 − 2(root + rest), where the first difference is exact and the rounding of the second kept.
+    // π/2 − 2(root + rest), where the first difference is exact and the rounding of the second
+    // kept.
     let down = two * root - quarter;
     let sum = quarter - down;
     let far = sum + (((quarter - sum) - down) - two * (rest - low));

@@ -24,7 +24,8 @@ const SUFFICIENT: f64 = 1e-4;
 /// converges, counts, weights residuals and ends as that does.
 ///
 /// State: 2mn + n² numbers in f64, for m residuals and n parameters. An iteration costs one
-/// Jacobian, 2mn² operations (half with [`Solver::Normal`](super::Solver::Normal)) and usually one evaluation.
+/// Jacobian, 2mn² operations (half with [`Solver::Normal`](super::Solver::Normal)) and usually one
+/// evaluation.
 ///
 /// Sources: Björck, *Numerical Methods for Least Squares Problems* (1996), section 9.2; Nocedal and
 /// Wright, *Numerical Optimization* (2006), section 10.3.

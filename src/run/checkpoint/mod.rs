@@ -42,7 +42,8 @@ impl Notes {
         Notes::default()
     }
 
-    /// The notes with one more: a step, a [`Position`](crate::data::Position), a seed. Floats come back with the same bits (NaN apart).
+    /// The notes with one more: a step, a [`Position`](crate::data::Position), a seed. Floats come
+    /// back with the same bits (NaN apart).
     pub fn with(mut self, name: impl Into<String>, value: impl Display) -> Self {
         self.0.insert(name.into(), value.to_string());
         self
@@ -101,10 +102,9 @@ impl<T: Scalar> Session<T> {
     ///
     /// It is a safetensors file, which other programs read: the variables by name, row-major, so
     /// that NumPy sees the same element at `[i, j]`; the state of a train op as `name#slot`, flat,
-    /// in the order of its variables. Metadata `gradtape` is a JSON text with the notes, steps and rate factors, the
-    /// number of shards, the [graph's hash](Session::graph_hash), a version, and a CRC-32 over the
-    /// whole file. Memory:
-    /// a copy of all that is saved.
+    /// in the order of its variables. Metadata `gradtape` is a JSON text with the notes, steps and
+    /// rate factors, the number of shards, the [graph's hash](Session::graph_hash), a version, and
+    /// a CRC-32 over the whole file. Memory: a copy of all that is saved.
     ///
     /// ```
     /// use gradtape::{Notes, Session, Tape, optim::Adam};
@@ -182,7 +182,7 @@ impl<T: Scalar> Session<T> {
 
     /// The bytes of a checkpoint.
     fn checkpoint(&self, notes: &Notes) -> Result<Vec<u8>> {
-        let Variables { layout, values, has_value, optimizers } = &self.variables;
+        let Variables { layout, values, has_value, optimizers, changes: _ } = &self.variables;
         let (graph, values) = (&self.graph, values.as_slice());
         let mut entries = Entries::new();
         for ((id, range), _) in layout.variables.iter().zip(has_value).filter(|v| *v.1) {
@@ -255,6 +255,7 @@ impl<T: Scalar> Session<T> {
         let variables = &mut self.variables;
         (variables.values, variables.has_value) = (values, has_value);
         variables.optimizers = optimizers;
+        variables.changes += 1;
         Ok(notes)
     }
 
@@ -311,6 +312,7 @@ impl<T: Scalar> Session<T> {
         }
         self.variables.values = new;
         found.iter().for_each(|(_, (i, _))| self.variables.has_value[*i] = true);
+        self.variables.changes += 1;
         Ok(())
     }
 }

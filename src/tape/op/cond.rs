@@ -108,8 +108,8 @@ impl<T: Scalar> Tape<T> {
     /// # Ok::<(), gradtape::Error>(())
     /// ```
     ///
-    /// A mistake if the predicate is not a scalar, if the shapes of the branches differ, if a branch
-    /// writes to variables, or if one of its values is used elsewhere.
+    /// A mistake if the predicate is not a scalar, if the shapes of the branches differ, if a
+    /// branch writes to variables, or if one of its values is used elsewhere.
     #[track_caller]
     pub fn cond<'t>(
         &'t self,

@@ -217,9 +217,9 @@ pub trait Primitive<T: Scalar>: fmt::Debug + Send + Sync {
     }
 
     /// Records the tangent of the value, given those of the inputs it is not
-    /// [linear in](Primitive::is_linear_in); a rule adds up the parts of several inputs. `None`, the
-    /// default, says that there is no rule: then forward mode transposes [`Primitive::vjp`], which
-    /// is as exact.
+    /// [linear in](Primitive::is_linear_in); a rule adds up the parts of several inputs. `None`,
+    /// the default, says that there is no rule: then forward mode transposes [`Primitive::vjp`],
+    /// which is as exact.
     ///
     /// # Errors
     /// None but the op's own.

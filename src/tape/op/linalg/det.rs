@@ -103,8 +103,8 @@ impl<T: Scalar> Primitive<T> for Det {
 impl<'t, T: Scalar> Expr<'t, T> {
     /// The determinant, `(…, n, n) -> (…)`, by the LU factors that [`Expr::solve`] shares.
     ///
-    /// VJP: Ā = d̄·det A·A⁻ᵀ (Giles 2008, section 2.2.4). At a singular matrix the value is 0 and the
-    /// gradient, the matrix of cofactors, exists, but this formula for it does not: a run that
+    /// VJP: Ā = d̄·det A·A⁻ᵀ (Giles 2008, section 2.2.4). At a singular matrix the value is 0 and
+    /// the gradient, the matrix of cofactors, exists, but this formula for it does not: a run that
     /// wants it fails as [`Expr::solve`]. Cost: 2n³/3 flops for each matrix; its VJP 2n³.
     ///
     /// ```

@@ -151,8 +151,8 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// the axes before broadcast. By LU factors with partial pivoting, which gradients, inverses
     /// and determinants of the same A share.
     ///
-    /// VJP: B̄ = A⁻ᵀ·X̄ and Ā = −B̄·Xᵀ (Giles 2008, section 2.3.1). Cost: 2n³/3 + 2n²k flops for each
-    /// matrix; its VJP, which solves with the same factors, 4n²k.
+    /// VJP: B̄ = A⁻ᵀ·X̄ and Ā = −B̄·Xᵀ (Giles 2008, section 2.3.1). Cost: 2n³/3 + 2n²k flops for
+    /// each matrix; its VJP, which solves with the same factors, 4n²k.
     ///
     /// ```
     /// use gradtape::{Session, Tape, Tensor};
@@ -183,7 +183,8 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// A⁻¹·B for symmetric positive definite A, by its [Cholesky factor](Expr::cholesky), of whose
     /// symmetric part it is the solution; otherwise as [`Expr::solve`], in half the time.
     ///
-    /// VJP: that of [`Expr::solve`], Ā symmetrized. Cost: n³/3 + 2n²k flops for each matrix; its VJP
+    /// VJP: that of [`Expr::solve`], Ā symmetrized. Cost: n³/3 + 2n²k flops for each matrix; its
+    /// VJP
     /// 4n²k.
     ///
     /// # Errors

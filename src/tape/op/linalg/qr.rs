@@ -80,9 +80,9 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// upper triangular R, `(…, n, n)`; signs are LAPACK's, so NumPy's. The number of columns must
     /// be known. Both are parts of one value, computed once by Householder reflections.
     ///
-    /// VJP: Ā = (Q̄ + Q·S)·R⁻ᵀ, where S is symmetric with the lower triangle of R·R̄ᵀ − Q̄ᵀ·Q (Walter,
-    /// Lehmann 2010, Algorithmic differentiation of linear algebra functions; Liao et al. 2019,
-    /// Differentiable programming tensor networks). Cost: 4mn² flops for each matrix; its VJP
+    /// VJP: Ā = (Q̄ + Q·S)·R⁻ᵀ, where S is symmetric with the lower triangle of R·R̄ᵀ − Q̄ᵀ·Q
+    /// (Walter, Lehmann 2010, Algorithmic differentiation of linear algebra functions; Liao et al.
+    /// 2019, Differentiable programming tensor networks). Cost: 4mn² flops for each matrix; its VJP
     /// about 6mn².
     ///
     /// ```

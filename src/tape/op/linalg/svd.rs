@@ -174,14 +174,15 @@ impl<T: Scalar> Primitive<T> for Pinv {
 }
 
 impl<'t, T: Scalar> Expr<'t, T> {
-    /// Singular values and vectors, A = U·diag(s)·Vᵀ with k = min(m, n): U, `(…, m, k)`, s, `(…, k)`,
-    /// descending, and Vᵀ, `(…, k, n)`; vectors are orthonormal, and pairs of them of either sign.
-    /// The extents of the matrix must be known. All are parts of one value, computed once by
+    /// Singular values and vectors, A = U·diag(s)·Vᵀ with k = min(m, n): U, `(…, m, k)`, s, `(…,
+    /// k)`, descending, and Vᵀ, `(…, k, n)`; vectors are orthonormal, and pairs of them of either
+    /// sign. The extents of the matrix must be known. All are parts of one value, computed once by
     /// Jacobi rotations.
     ///
     /// VJP: Ā = U·(F∘(Uᵀ·Ū − Ūᵀ·U)·S + S·F∘(Vᵀ·V̄ − V̄ᵀ·V) + diag(s̄))·Vᵀ + (1 − U·Uᵀ)·Ū·S⁻¹·Vᵀ +
-    /// U·S⁻¹·V̄ᵀ·(1 − V·Vᵀ), with Fᵢⱼ = 1/(sⱼ² − sᵢ²) and Fᵢᵢ = 0 (Townsend 2016, Differentiating the
-    /// singular value decomposition, eq. 31 to 36). Where singular values are equal, or 0 (within
+    /// U·S⁻¹·V̄ᵀ·(1 − V·Vᵀ), with Fᵢⱼ = 1/(sⱼ² − sᵢ²) and Fᵢᵢ = 0 (Townsend 2016, Differentiating
+    /// the singular value decomposition, eq. 31 to 36). Where singular values are equal, or 0
+    /// (within
     /// 8ε|s|₂), vectors are not unique and have no derivative; there Fᵢⱼ and 1/sᵢ are 0, so that
     /// gradients of what depends on values only are right, and nothing is NaN. The second
     /// derivative leaves out what equal values add. Cost: about 50mnk flops for each matrix; its
@@ -213,7 +214,8 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// The spectral norm |A|₂, the largest [singular value](Expr::svd): `(…, m, n) -> (…)`. (The
     /// Frobenius norm is [`Expr::norm_axes`] of the last two axes.)
     ///
-    /// VJP: Ā = d̄·u·vᵀ of the first singular vectors; a subgradient where that value is not single.
+    /// VJP: Ā = d̄·u·vᵀ of the first singular vectors; a subgradient where that value is not
+    /// single.
     ///
     /// # Errors
     /// As [`Expr::svd`]; a matrix without elements is a mistake.
@@ -226,8 +228,8 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// The pseudo-inverse A⁺ = V·diag(1/s)·Uᵀ over the singular values above max(m, n)·ε of the
     /// largest: `(…, m, n) -> (…, n, m)`. A⁺·b is the shortest x that makes |A·x − b|₂ smallest.
     ///
-    /// VJP: Ā = −A⁺ᵀ·P̄·A⁺ᵀ + (1 − A·A⁺)·P̄ᵀ·A⁺·A⁺ᵀ + A⁺ᵀ·A⁺·P̄ᵀ·(1 − A⁺·A) (Golub, Pereyra 1973, The
-    /// differentiation of pseudo-inverses, eq. 4.12), for changes that keep the rank; A⁺ is not
+    /// VJP: Ā = −A⁺ᵀ·P̄·A⁺ᵀ + (1 − A·A⁺)·P̄ᵀ·A⁺·A⁺ᵀ + A⁺ᵀ·A⁺·P̄ᵀ·(1 − A⁺·A) (Golub, Pereyra 1973,
+    /// The differentiation of pseudo-inverses, eq. 4.12), for changes that keep the rank; A⁺ is not
     /// continuous where it changes. Cost: that of [`Expr::svd`] and 2mnk flops for each matrix; its
     /// VJP about 16mnk.
     ///

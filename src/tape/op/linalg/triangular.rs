@@ -85,8 +85,8 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// `(…, n, n) (…, n, k) -> (…, n, k)`, or `(n)` for a vector; the axes before broadcast. For
     /// L⁻ᵀ·B write `l.t().solve_upper_triangular(b)`: a [transpose](Expr::t) is read in place.
     ///
-    /// VJP: B̄ = L⁻ᵀ·X̄ and L̄ = −tril(B̄·Xᵀ) (Giles 2008, An extended collection of matrix derivative
-    /// results, section 2.3.1). Cost: n²k flops for each matrix.
+    /// VJP: B̄ = L⁻ᵀ·X̄ and L̄ = −tril(B̄·Xᵀ) (Giles 2008, An extended collection of matrix
+    /// derivative results, section 2.3.1). Cost: n²k flops for each matrix.
     ///
     /// ```
     /// use gradtape::{Session, Tape, Tensor};
