@@ -70,6 +70,7 @@
 
 pub mod error;
 mod file;
+mod instances;
 pub mod scalar;
 pub mod shape;
 pub mod tensor;

@@ -25,6 +25,7 @@ const ORDER: &[&str] = &[
     "data",
     "closure",
     "estimators",
+    "instances",
 ];
 
 /// Modules at the side, on the public API: they name the crate's re-exports, not its inside.

@@ -157,10 +157,6 @@ impl Group for Local {
         Ok(())
     }
 
-    fn progress(&mut self) -> Result<()> {
-        Ok(())
-    }
-
     fn finish(&mut self, receive: &mut [Incoming<'_>]) -> Result<()> {
         let started = self.started.pop_front().unwrap_or_default();
         let same = started.iter().map(|r| r.0).eq(receive.iter().map(|r| r.0));
@@ -221,7 +217,6 @@ mod tests {
                 } else {
                     let sizes: Vec<_> = receive.iter().map(|r| (r.0, r.1.len())).collect();
                     rank.start(&send, &sizes).unwrap();
-                    rank.progress().unwrap();
                     rank.finish(&mut receive).unwrap();
                 }
                 assert!(room.iter().flatten().all(|&x| x == round));

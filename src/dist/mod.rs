@@ -48,12 +48,6 @@ pub trait Group: Send + fmt::Debug {
     /// As [`Group::exchange`].
     fn start(&mut self, send: &[Outgoing<'_>], receive: &[(usize, usize)]) -> Result<()>;
 
-    /// Lets what was started go on; to be called every hundred microseconds or so.
-    ///
-    /// # Errors
-    /// As [`Group::exchange`].
-    fn progress(&mut self) -> Result<()>;
-
     /// Ends the exchange started first: waits for it and gives what was received, in the order in
     /// which [`Group::start`] named it.
     ///

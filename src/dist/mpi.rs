@@ -6,6 +6,8 @@ use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::mpi::{Flight, SEGMENT, Segment, World};
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a rank waits for another if nothing else was said.
@@ -34,6 +36,8 @@ const PANIC: u8 = 101;
 const SPINS: u32 = 100;
 const YIELDS: u32 = 2000;
 const NAP: Duration = Duration::from_micros(50);
+/// How long exchanges that were started go on without being looked after.
+const ROUND: Duration = Duration::from_micros(100);
 
 /// A rank of a group of processes that were launched together by `mpirun` or its kin.
 ///
@@ -42,7 +46,8 @@ const NAP: Duration = Duration::from_micros(50);
 /// what is left of the job, with a code other than 0. So print an error before you drop the group.
 ///
 /// A message costs a copy on either side, through segments of 63 KiB that stay in the cache;
-/// what was begun once allocates nothing when it is done again.
+/// what was begun once allocates nothing when it is done again. From the first exchange that is
+/// started on, a thread looks after those under way, every 100 µs while there are any.
 ///
 /// ```no_run
 /// use gradtape::dist::{Group, Mpi};
@@ -55,11 +60,26 @@ const NAP: Duration = Duration::from_micros(50);
 /// # Ok::<(), gradtape::Error>(())
 /// ```
 pub struct Mpi {
+    rank: usize,
+    size: usize,
+    shared: Arc<Shared>,
+    /// Lets what was started go on.
+    courier: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    news: Condvar,
+}
+
+struct State {
     link: Link,
     started: VecDeque<Exchange>,
     /// Exchanges and messages that have ended, for their memory.
     exchanges: Vec<Exchange>,
     messages: Vec<Message>,
+    /// The courier is to go home.
+    is_over: bool,
 }
 
 /// This rank, and what it knows of the others.
@@ -134,17 +154,44 @@ impl Mpi {
             has_heard: false,
         };
         link.listen()?;
+        let (rank, size) = (link.world.rank(), link.world.size());
         let (exchanges, messages) = (Vec::new(), Vec::new());
-        Ok(Mpi { link, started: VecDeque::new(), exchanges, messages })
+        let state = State { link, started: VecDeque::new(), exchanges, messages, is_over: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state), news: Condvar::new() });
+        Ok(Mpi { rank, size, shared, courier: None })
     }
 
     /// With this deadline for every wait, counted from when a byte moved last; the default is a
     /// minute.
-    pub fn with_deadline(mut self, deadline: Duration) -> Self {
-        self.link.deadline = deadline;
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        self.shared.state().link.deadline = deadline;
         self
     }
+}
 
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the courier does: looks after exchanges that were started, until it is over. Errors
+    /// stay, and are those of the next call.
+    fn look_after(&self) {
+        let mut state = self.state();
+        while !state.is_over {
+            if state.started.is_empty() || state.link.failed.is_some() {
+                state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let _ = state.progress();
+            drop(state);
+            std::thread::sleep(ROUND);
+            state = self.state();
+        }
+    }
+}
+
+impl State {
     /// An exchange with these ranks, of so many bytes each.
     fn begin(
         &mut self,
@@ -184,16 +231,6 @@ impl Mpi {
         self.exchanges.push(exchange);
         Ok(())
     }
-}
-
-impl Group for Mpi {
-    fn rank(&self) -> usize {
-        self.link.world.rank()
-    }
-
-    fn size(&self) -> usize {
-        self.link.world.size()
-    }
 
     fn exchange(&mut self, send: &[Outgoing<'_>], receive: &mut [Incoming<'_>]) -> Result<()> {
         if !self.started.is_empty() {
@@ -214,8 +251,8 @@ impl Group for Mpi {
         Ok(())
     }
 
+    /// Lets what was started go on.
     fn progress(&mut self) -> Result<()> {
-        self.link.check()?;
         let go_on = self.started.iter_mut().try_for_each(|exchange| {
             exchange
                 .sends
@@ -243,35 +280,74 @@ impl Group for Mpi {
             None => Ok(()),
         }
     }
+}
+
+impl Group for Mpi {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn exchange(&mut self, send: &[Outgoing<'_>], receive: &mut [Incoming<'_>]) -> Result<()> {
+        self.shared.state().exchange(send, receive)
+    }
+
+    fn start(&mut self, send: &[Outgoing<'_>], receive: &[(usize, usize)]) -> Result<()> {
+        self.shared.state().start(send, receive)?;
+        if self.courier.is_none() {
+            let shared = Arc::clone(&self.shared);
+            let courier = std::thread::Builder::new().name("gradtape-courier".to_string());
+            let courier = courier.spawn(move || shared.look_after());
+            self.courier = Some(courier.map_err(|e| {
+                Error::new(ErrorKind::Group, format!("a thread for exchanges: {e}"))
+            })?);
+        }
+        self.shared.news.notify_one();
+        Ok(())
+    }
+
+    fn finish(&mut self, receive: &mut [Incoming<'_>]) -> Result<()> {
+        self.shared.state().finish(receive)
+    }
 
     fn fail(&mut self, why: &str) {
-        self.link.fail(why);
+        self.shared.state().link.fail(why);
     }
 }
 
 impl Drop for Mpi {
     fn drop(&mut self) {
+        self.shared.state().is_over = true;
+        self.shared.news.notify_one();
+        if let Some(courier) = self.courier.take() {
+            // It does not panic; and if, there is nothing left to do for it.
+            let _ = courier.join();
+        }
+        let state = &mut *self.shared.state();
         let is_panicking = std::thread::panicking();
         if is_panicking {
-            self.link.fail("panicked");
-        } else if let Some(why) = self.link.failed.clone() {
-            self.link.fail(&why);
-        } else if !self.started.is_empty() {
-            self.link.fail("has gone without the end of its exchanges");
+            state.link.fail("panicked");
+        } else if let Some(why) = state.link.failed.clone() {
+            state.link.fail(&why);
+        } else if !state.started.is_empty() {
+            state.link.fail("has gone without the end of its exchanges");
         }
-        let all_have_left = self.link.leave();
+        let all_have_left = state.link.leave();
         if is_panicking {
-            self.link.world.abort(PANIC);
+            state.link.world.abort(PANIC);
         }
-        if all_have_left && self.link.failed.is_none() {
-            self.link.world.finalize_on_drop();
+        if all_have_left && state.link.failed.is_none() {
+            state.link.world.finalize_on_drop();
         }
     }
 }
 
 impl fmt::Debug for Mpi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rank {} of {} processes", self.rank(), self.size())
+        write!(f, "rank {} of {} processes", self.rank, self.size)
     }
 }
 

@@ -77,6 +77,11 @@ impl Frame {
         let end = all().map(|r| r.end).max().unwrap_or(0);
         Frame { writes, reads, end }
     }
+
+    /// Whether it writes any of these elements.
+    pub(crate) fn writes_any(&self, of: &Range<usize>) -> bool {
+        self.writes.iter().any(|w| overlap(w, of))
+    }
 }
 
 /// The pieces to write, in the frame's order.

@@ -166,6 +166,20 @@ impl<T: Scalar> Plan<T> {
         self.feeds_read.get(i).is_some_and(|&read| read)
     }
 
+    /// After how many instructions these partial results, counted from the first, are there; none
+    /// if they are gathered at the end.
+    pub(crate) fn partials_after(&self, part: &Range<usize>) -> Option<usize> {
+        let start = self.partials.range().start;
+        let part = start + part.start..start + part.end;
+        match self.partials.copies.iter().any(|(_, frame)| frame.writes_any(&part)) {
+            true => None,
+            false => {
+                let last = self.instructions.iter().rposition(|i| i.floats.writes_any(&part));
+                Some(last.map_or(0, |i| i + 1))
+            }
+        }
+    }
+
     /// Sees which feeds are read.
     fn feeds_read(&self) -> Vec<bool> {
         let mut read = Vec::new();

@@ -46,6 +46,9 @@ pub(crate) struct Level<T: Scalar> {
     pub(crate) block: Range<usize>,
     /// How the elements of the block are combined: runs that follow on each other.
     pub(crate) segments: Vec<(usize, Combine)>,
+    /// The pieces of the block, counted from its start, that travel between ranks one by one: the
+    /// last comes first, as gradients are computed from the last layer to the first.
+    pub(crate) buckets: Vec<Range<usize>>,
 }
 
 /// A plan that runs once.
@@ -214,6 +217,30 @@ fn mixes<T: Scalar>(graph: &Graph<T>, id: NodeId, shapes: &[Shape]) -> Error {
         list(shapes)
     );
     Error::new(ErrorKind::Argument, text).at(graph.node(id).at)
+}
+
+/// Elements from which on a bucket is long enough, and those it has at most: so that neither what a
+/// message costs nor the wait for the last one shows.
+const BUCKET: Range<usize> = 1 << 16..1 << 20;
+
+/// The buckets of partial results of these lengths that stand side by side.
+fn buckets(lens: &[usize]) -> Vec<Range<usize>> {
+    let mut buckets = Vec::new();
+    let mut start: usize = lens.iter().sum();
+    let mut end = start;
+    for (i, len) in lens.iter().enumerate().rev() {
+        start -= len;
+        if end - start < BUCKET.start && i > 0 {
+            continue;
+        }
+        let n = (end - start).div_ceil(BUCKET.end);
+        buckets.extend((0..n).rev().map(|i| {
+            let piece = part(end - start, n, i);
+            start + piece.start..start + piece.end
+        }));
+        end = start;
+    }
+    buckets
 }
 
 /// Numbers for nodes, in the order in which they are asked for.
@@ -387,6 +414,8 @@ impl<T: Scalar> Cutter<'_, T> {
                     _ => segments.push((known.shape.len(), combine)),
                 }
             }
+            let lens = partials[level].iter().map(|&id| Ok(self.known(id)?.shape.len()));
+            let buckets = buckets(&lens.collect::<Result<Vec<_>>>()?);
             let mut plans = Vec::new();
             let mut feeds = Vec::new();
             if !crossing.is_empty() || !partials[level].is_empty() {
@@ -408,7 +437,7 @@ impl<T: Scalar> Cutter<'_, T> {
                 }
             }
             let crosses = crossing.iter().map(|id| self.crossing.of[id]).collect();
-            levels.push(Level { whole, plans, feeds, crosses, block, segments });
+            levels.push(Level { whole, plans, feeds, crosses, block, segments, buckets });
         }
         let last = self.whole(n_levels, &last, &combined, layout, passes, threads)?;
         let dtype = |id: NodeId| self.graph.node(id).dtype;
@@ -574,5 +603,36 @@ impl<T: Scalar> Cutter<'_, T> {
             }
         }
         Ok((given, feeds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_cover_a_block_from_its_end() {
+        let (few, many) = (BUCKET.start, BUCKET.end);
+        for (lens, want) in [
+            (vec![], 0),
+            (vec![0], 0),
+            (vec![1], 1),
+            (vec![few, few], 2),
+            // What is left over at the start is a bucket, too.
+            (vec![1, few], 2),
+            (vec![few, 1], 1),
+            (vec![few, few / 2, few / 2, 1], 2),
+            (vec![many, 1, few], 1 + 2),
+            (vec![3 * many + 1, few, few - 1, 1], 4 + 2),
+        ] {
+            let buckets = buckets(&lens);
+            assert_eq!(buckets.len(), want, "{lens:?}");
+            let mut end = lens.iter().sum();
+            for bucket in buckets {
+                assert!(bucket.end == end && (1..=many).contains(&bucket.len()), "{lens:?}");
+                end = bucket.start;
+            }
+            assert_eq!(end, 0, "{lens:?}");
+        }
     }
 }

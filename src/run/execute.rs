@@ -63,7 +63,14 @@ impl<T: Scalar> Executor<T> {
         team: &mut Watched<'_>,
         finite: bool,
     ) -> Result<()> {
-        let Executor { plan, floats, indices, exchanged, step_numbers, .. } = self;
+        self.begin(variables)?;
+        let all = 0..self.plan.instructions.len();
+        self.run_some(all, graph, variables, feeds, team, finite)
+    }
+
+    /// Comes before the instructions.
+    pub(super) fn begin(&mut self, variables: &Variables<T>) -> Result<()> {
+        let Executor { plan, exchanged, step_numbers, .. } = self;
         for (buffer, &len) in exchanged.iter_mut().zip(&plan.exchanged) {
             if buffer.len() != len {
                 *buffer = Tensor::zeros([len])?.into_vec();
@@ -74,8 +81,23 @@ impl<T: Scalar> Executor<T> {
                 *number = T::lit((variables.steps(*node) + 1) as f64);
             }
         }
+        Ok(())
+    }
+
+    /// Runs these instructions, after those before them.
+    #[inline]
+    pub(super) fn run_some(
+        &mut self,
+        instructions: Range<usize>,
+        graph: &Graph<T>,
+        variables: &Variables<T>,
+        feeds: Feeds<'_, T>,
+        team: &mut Watched<'_>,
+        finite: bool,
+    ) -> Result<()> {
+        let Executor { plan, floats, indices, exchanged, .. } = self;
         let variables = variables.values.as_slice();
-        for (i, step) in plan.instructions.iter().enumerate() {
+        for (i, step) in instructions.clone().zip(&plan.instructions[instructions]) {
             let memory = Memory { plan, variables, exchanged, feeds };
             if !step.guards.iter().all(|guard| memory.is_so(guard, floats)) {
                 continue;
@@ -115,11 +137,16 @@ impl<T: Scalar> Executor<T> {
         Ok(())
     }
 
+    /// The partial results that the instructions so far have computed in place.
+    pub(super) fn partials_so_far(&self) -> &[T] {
+        &self.floats.as_slice()[self.plan.partials.range()]
+    }
+
     /// The partial results of the run before, one after the other.
     pub(super) fn partials(&mut self, feeds: Feeds<'_, T>) -> &[T] {
         let memory = (&*self.plan, &*self.exchanged, feeds);
         gather(&self.plan.partials, &mut self.floats, memory);
-        &self.floats.as_slice()[self.plan.partials.range()]
+        self.partials_so_far()
     }
 
     /// Puts the value of fetch number `i` of the run before where it is wanted, once.

@@ -1,16 +1,17 @@
 //! What ranks have to agree on, and how their partial results meet: slice by slice, each rank adds
 //! up one slice of all along the tree, and gives it to the others.
 
-use super::sharded::{Meeting, combined};
+use super::sharded::{Meeting, combined_nodes};
 use super::variables::{OptimizerState, Variables};
 use crate::dist::{Group, Incoming, Outgoing, Tree, TreeNode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::bytes::{bytes, bytes_mut};
 use crate::kernel::team::part_of;
-use crate::plan::{Cut, is_batch};
+use crate::plan::{Cut, Level, is_batch};
 use crate::scalar::Scalar;
 use crate::tape::op::Combine;
 use crate::tape::{FeedValue, Graph, NodeId};
+use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
@@ -172,17 +173,25 @@ fn others(rank: usize, size: usize) -> impl Iterator<Item = usize> {
     (0..size).filter(move |&other| other != rank)
 }
 
-/// How partial results of ranks meet.
+/// How partial results of ranks meet, with the memory for it.
 #[derive(Debug)]
 pub(super) struct Rendezvous<T: Scalar> {
     rank: usize,
     /// Of each rank, how many nodes its shards make.
     nodes: Vec<usize>,
     meeting: Meeting,
-    /// The values of this rank's nodes, each of the whole block.
-    pub(super) own: Vec<Vec<T>>,
-    /// Those of the others, one after the other, of this rank's slice or of the whole block.
+    /// What others have sent, bucket by bucket: the elements of their nodes that this rank adds up.
     received: Vec<T>,
+    under_way: VecDeque<Leg>,
+}
+
+/// Messages of a bucket that were started, and what they bring.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Leg {
+    /// To each rank its slice of all nodes.
+    Slices(usize),
+    /// To all ranks the slices of the combined nodes.
+    Sums(usize),
 }
 
 /// Up to so many elements, everybody gets everything at once.
@@ -205,78 +214,178 @@ impl<T: Scalar> Rendezvous<T> {
         });
         let mut meetings = Meeting::all(tree, all);
         let nodes: Vec<usize> = nodes.iter().map(Vec::len).collect();
-        Rendezvous {
-            rank,
-            own: vec![Vec::new(); nodes[rank]],
-            nodes,
-            meeting: meetings.swap_remove(0),
-            received: Vec::new(),
+        let meeting = meetings.swap_remove(0);
+        Rendezvous { rank, nodes, meeting, received: Vec::new(), under_way: VecDeque::new() }
+    }
+}
+
+/// A block of partial results on its way: bucket by bucket it is cut into slices, of which each rank
+/// combines one. Several buckets are under way at once; in what order messages start and end
+/// depends on the buckets alone, so it is the same on every rank.
+pub(super) struct Transit<'a, T: Scalar> {
+    rendezvous: &'a mut Rendezvous<T>,
+    group: &'a mut dyn Group,
+    segments: &'a [(usize, Combine)],
+    buckets: &'a [Range<usize>],
+    /// Buckets that have left.
+    sent: usize,
+    /// Where the combined results go.
+    block: &'a mut [T],
+}
+
+impl<'a, T: Scalar> Transit<'a, T> {
+    pub(super) fn new(
+        rendezvous: &'a mut Rendezvous<T>,
+        group: &'a mut dyn Group,
+        level: &'a Level<T>,
+        block: &'a mut [T],
+    ) -> Self {
+        let (segments, buckets) = (&*level.segments, &*level.buckets);
+        let transit = Transit { rendezvous, group, segments, buckets, sent: 0, block };
+        let n = transit.theirs(0..buckets.len());
+        transit.rendezvous.received.resize(n, T::zero());
+        transit.rendezvous.under_way.clear();
+        transit
+    }
+
+    /// Sends the next bucket of this rank's nodes. Then those two before it have arrived, or are
+    /// waited for.
+    pub(super) fn send(&mut self, own: &[Vec<T>]) -> Result<()> {
+        let (rank, size) = (self.rendezvous.rank, self.rendezvous.nodes.len());
+        let bucket = self.sent;
+        self.sent += 1;
+        let mine = self.slice(bucket, rank).len() * size_of::<T>();
+        // A message from each rank to each in a round: of its next node.
+        for round in 0..self.rounds() {
+            let mut send: Vec<Outgoing<'_>> = Vec::with_capacity(size);
+            if let Some(own) = own.get(round) {
+                let slice = |to| bytes(&own[self.slice(bucket, to)]);
+                send.extend(others(rank, size).map(|to| (to, slice(to))));
+            }
+            let from = others(rank, size).filter(|&from| self.rendezvous.nodes[from] > round);
+            let receive: Vec<(usize, usize)> = from.map(|from| (from, mine)).collect();
+            self.group.start(&send, &receive)?;
+        }
+        self.rendezvous.under_way.push_back(Leg::Slices(bucket));
+        let newest = [Leg::Slices(bucket), Leg::Slices(bucket.wrapping_sub(1))];
+        while let Some(leg) = self.rendezvous.under_way.front()
+            && !newest.contains(leg)
+        {
+            self.land(own)?;
+        }
+        Ok(())
+    }
+
+    /// Sends what has not left yet, and waits for everything.
+    pub(super) fn end(&mut self, own: &[Vec<T>]) -> Result<()> {
+        while self.sent < self.buckets.len() {
+            self.send(own)?;
+        }
+        while !self.rendezvous.under_way.is_empty() {
+            self.land(own)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the leg that was started first, and does what comes after it.
+    fn land(&mut self, own: &[Vec<T>]) -> Result<()> {
+        let (rank, size) = (self.rendezvous.rank, self.rendezvous.nodes.len());
+        match self.rendezvous.under_way.pop_front() {
+            Some(Leg::Slices(bucket)) => {
+                self.receive_slices(bucket)?;
+                self.combine(bucket, own);
+                if is_small(&self.buckets[bucket]) {
+                    return Ok(());
+                }
+                let sum = bytes(&self.block[self.slice(bucket, rank)]);
+                let send: Vec<Outgoing<'_>> = others(rank, size).map(|to| (to, sum)).collect();
+                let room = |from| self.slice(bucket, from).len() * size_of::<T>();
+                let receive: Vec<(usize, usize)> =
+                    others(rank, size).map(|from| (from, room(from))).collect();
+                self.group.start(&send, &receive)?;
+                self.rendezvous.under_way.push_back(Leg::Sums(bucket));
+                Ok(())
+            }
+            Some(Leg::Sums(bucket)) => {
+                let lens: Vec<usize> =
+                    (0..size).map(|rank| self.slice(bucket, rank).len()).collect();
+                let mut rest = &mut self.block[self.buckets[bucket].clone()];
+                let mut receive: Vec<Incoming<'_>> = Vec::with_capacity(size);
+                for (from, len) in lens.into_iter().enumerate() {
+                    let sum;
+                    (sum, rest) = rest.split_at_mut(len);
+                    if from != rank {
+                        receive.push((from, bytes_mut(sum)));
+                    }
+                }
+                self.group.finish(&mut receive)
+            }
+            None => Ok(()),
         }
     }
 
-    /// Lets the ranks' nodes meet in `out`, on all ranks.
-    pub(super) fn meet(
-        &mut self,
-        group: &mut dyn Group,
-        segments: &[(usize, Combine)],
-        out: &mut [T],
-    ) -> Result<()> {
-        let (rank, size, len) = (self.rank, self.nodes.len(), out.len());
-        let small = len <= SMALL;
-        // Which elements a rank adds up.
-        let slice = |rank: usize| match small {
-            true => 0..len,
-            false => part_of(len, GRAIN, size, rank),
-        };
-        let mine = slice(rank);
-        let n_others = self.nodes.iter().sum::<usize>() - self.own.len();
-        self.received.resize(n_others * mine.len(), T::zero());
-        // A message from each rank to each in a round: of its next node.
-        let most = self.nodes.iter().copied().max().unwrap_or(0);
-        let mut rest = &mut self.received[..];
-        for round in 0..most {
-            let mut send: Vec<Outgoing<'_>> = Vec::with_capacity(size);
-            if let Some(own) = self.own.get(round) {
-                send.extend(others(rank, size).map(|to| (to, bytes(&own[slice(to)]))));
-            }
-            let mut receive: Vec<Incoming<'_>> = Vec::with_capacity(size);
-            for from in others(rank, size).filter(|&from| self.nodes[from] > round) {
+    /// Waits for this rank's slice of the others' nodes.
+    fn receive_slices(&mut self, bucket: usize) -> Result<()> {
+        let (rank, rounds) = (self.rendezvous.rank, self.rounds());
+        let (mine, start) = (self.slice(bucket, rank).len(), self.theirs(0..bucket));
+        let Rendezvous { nodes, received, .. } = &mut *self.rendezvous;
+        let mut rest = &mut received[start..];
+        for round in 0..rounds {
+            let mut receive: Vec<Incoming<'_>> = Vec::with_capacity(nodes.len());
+            for from in others(rank, nodes.len()).filter(|&from| nodes[from] > round) {
                 let into;
-                (into, rest) = rest.split_at_mut(mine.len());
+                (into, rest) = rest.split_at_mut(mine);
                 receive.push((from, bytes_mut(into)));
             }
-            group.exchange(&send, &mut receive)?;
+            self.group.finish(&mut receive)?;
         }
-        let (received, own) = (&self.received, &self.own);
+        Ok(())
+    }
+
+    /// Combines all ranks' nodes in this rank's slice.
+    fn combine(&mut self, bucket: usize, own: &[Vec<T>]) {
+        let (mine, start) = (self.slice(bucket, self.rendezvous.rank), self.theirs(0..bucket));
+        let Rendezvous { rank, nodes, meeting, received, .. } = &*self.rendezvous;
+        let size = nodes.len();
         let place = |(from, i): (usize, usize)| {
             // Round by round, and in a round rank by rank.
-            let before: usize = others(rank, size).map(|other| self.nodes[other].min(i)).sum();
-            let here = others(rank, size).filter(|&other| other < from && self.nodes[other] > i);
+            let before: usize = others(*rank, size).map(|other| nodes[other].min(i)).sum();
+            let here = others(*rank, size).filter(|&other| other < from && nodes[other] > i);
             before + here.count()
         };
-        let node = |(from, i): (usize, usize)| match from == rank {
+        let node = |(from, i): (usize, usize)| match from == *rank {
             true => &own[i][mine.clone()],
-            false => &received[place((from, i)) * mine.len()..][..mine.len()],
+            false => &received[start + place((from, i)) * mine.len()..][..mine.len()],
         };
-        combined(&self.meeting, node, segments, mine.start, &mut out[mine.clone()]);
-        if small {
-            return Ok(());
-        }
-        let mut pieces = out;
-        let mut sums: Vec<&mut [T]> = Vec::with_capacity(size);
-        for rank in 0..size {
-            let piece;
-            (piece, pieces) = pieces.split_at_mut(slice(rank).len());
-            sums.push(piece);
-        }
-        let own = std::mem::take(&mut sums[rank]);
-        let send: Vec<Outgoing<'_>> = others(rank, size).map(|to| (to, bytes(own))).collect();
-        let mut receive: Vec<Incoming<'_>> = Vec::with_capacity(size);
-        for (from, sum) in sums.into_iter().enumerate().filter(|(from, _)| *from != rank) {
-            receive.push((from, bytes_mut(sum)));
-        }
-        group.exchange(&send, &mut receive)
+        let out = &mut self.block[mine.clone()];
+        combined_nodes(meeting, node, self.segments, mine.start, out);
     }
+
+    /// The elements of a bucket that a rank adds up.
+    fn slice(&self, bucket: usize, rank: usize) -> Range<usize> {
+        let bucket = &self.buckets[bucket];
+        if is_small(bucket) {
+            return bucket.clone();
+        }
+        let slice = part_of(bucket.len(), GRAIN, self.rendezvous.nodes.len(), rank);
+        bucket.start + slice.start..bucket.start + slice.end
+    }
+
+    /// How many elements this rank receives of the others' nodes, for these buckets.
+    fn theirs(&self, buckets: Range<usize>) -> usize {
+        let Rendezvous { rank, nodes, .. } = &*self.rendezvous;
+        let n_nodes = nodes.iter().sum::<usize>() - nodes[*rank];
+        buckets.map(|bucket| n_nodes * self.slice(bucket, *rank).len()).sum()
+    }
+
+    /// Messages from a rank to another for each bucket.
+    fn rounds(&self) -> usize {
+        self.rendezvous.nodes.iter().copied().max().unwrap_or(0)
+    }
+}
+
+fn is_small(bucket: &Range<usize>) -> bool {
+    bucket.len() <= SMALL
 }
 
 impl Cut {

@@ -5,7 +5,7 @@
 use super::execute::{Executor, Feeds};
 use super::fetch::Wanted;
 use super::interpret::Value;
-use super::ranks::{Ranks, Rendezvous};
+use super::ranks::{Ranks, Rendezvous, Transit};
 use super::trace::Watched;
 use super::variables::Variables;
 use crate::dist::{Tree, TreeNode};
@@ -15,7 +15,8 @@ use crate::kernel::reduce::logsumexp;
 use crate::kernel::team::{MAX_THREADS, Pieces, Team, part, part_of};
 use crate::kernel::vector::{add, sum};
 use crate::plan::{
-    Cut, FeedFrom, FetchedAt, Level, OncePlan, Report, Sharded, parts_of_update, worth_threads,
+    Cut, FeedFrom, FetchedAt, Level, OncePlan, Plan, Report, Sharded, parts_of_update,
+    worth_threads,
 };
 use crate::scalar::{DType, Element, Index, Scalar};
 use crate::shape::Shape;
@@ -23,6 +24,7 @@ use crate::tape::op::{Arg, Combine};
 use crate::tape::{FeedValue, Graph, NodeId};
 use crate::tensor::{Tensor, TensorView};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A sharded computation with the memory it runs in.
 #[derive(Debug)]
@@ -44,7 +46,9 @@ pub(super) struct ShardRun<T: Scalar> {
     combined: Arena<T>,
     /// How the workers' nodes meet: one node is left, or of several ranks a few.
     meetings: Vec<Meeting>,
-    /// How those of ranks do.
+    /// Of several ranks, what the workers' nodes become.
+    own_nodes: Vec<Vec<T>>,
+    /// How those of ranks meet.
     rendezvous: Option<Rendezvous<T>>,
     pub(super) report: Report,
 }
@@ -62,18 +66,29 @@ struct Once<T: Scalar> {
 #[derive(Debug)]
 struct Worker<T: Scalar> {
     /// For each level, one for each number of rows that a shard may have.
-    executors: Vec<Vec<(usize, Executor<T>)>>,
+    plans: Vec<Vec<ShardPlan<T>>>,
     /// A shard's rows of the user's feeds.
     rows: Vec<Value<T>>,
     place: Tensor<Index>,
     /// Nodes of the tree that its shards have made, and their values.
     nodes: Vec<TreeNode>,
     sums: Vec<Vec<T>>,
+    /// For each two nodes that the shard joins, the place of the left one.
+    joins: Vec<usize>,
     /// The values that a shard is about to write of those that outlive the level.
     written: Vec<Value<T>>,
     spare: FeedList<'static, T>,
     team: Team,
     error: Option<Error>,
+}
+
+/// What a shard with this many rows does on a level.
+#[derive(Debug)]
+struct ShardPlan<T: Scalar> {
+    rows: usize,
+    executor: Executor<T>,
+    /// For each bucket, after how many instructions it is there; none if only after all.
+    stops: Vec<Option<usize>>,
 }
 
 type FeedList<'a, T> = Vec<(NodeId, FeedValue<'a, T>)>;
@@ -140,6 +155,7 @@ impl<T: Scalar> ShardRun<T> {
             kept: kept.iter().map(|&d| empty(d)).collect(),
             combined: Arena::new(combined).map_err(|e| e.within("shards"))?,
             meetings: Meeting::of_workers(Tree { shards: cut.active() }, &own, n_workers),
+            own_nodes: Vec::new(),
             rendezvous: ranks.map(|(rank, size)| Rendezvous::new(cut, rank, size)),
             levels,
             fetches,
@@ -184,11 +200,28 @@ impl<T: Scalar> ShardRun<T> {
         }
         let (cut, tree) = (self.cut, Tree { shards: self.cut.active() });
         let (n, own) = (self.workers.len(), self.own.clone());
-        {
-            let (kept, combined) = (&*self.kept, self.combined.as_slice());
-            let first_row = cut.of(own.start.min(cut.shards - 1)).start;
-            let outside =
-                Outside { graph, variables, feeds, kept, combined, cut, first_row, finite };
+        // Of what is combined, shards read what those before them made.
+        let (combined, block) = self.combined.as_mut_slice().split_at_mut(level.block.start);
+        let block = &mut block[..level.block.len()];
+        let len = block.len();
+        let kept = &*self.kept;
+        let first_row = cut.of(own.start.min(cut.shards - 1)).start;
+        let outside = Outside { graph, variables, feeds, kept, combined, cut, first_row, finite };
+        let mut transit = match (&mut self.rendezvous, &mut ranks) {
+            (Some(rendezvous), Some(ranks)) => {
+                Some(Transit::new(rendezvous, &mut *ranks.group, level, &mut *block))
+            }
+            _ => None,
+        };
+        if let ([worker], Some(transit)) = (&mut *self.workers, &mut transit) {
+            worker.nodes.clear();
+            let mut shards = own.clone().zip(&mut self.crossing);
+            let done = shards.try_for_each(|(shard, crossing)| {
+                let last = (shard + 1 == own.end).then_some(&mut *transit);
+                worker.shard(at, level, shard, tree, crossing, &outside, last)
+            });
+            worker.error = done.err();
+        } else {
             let workers = Pieces::new(&mut self.workers, 1, n);
             let crossing = Pieces::new(&mut self.crossing, 1, n);
             team.run(n, &|i| {
@@ -197,7 +230,8 @@ impl<T: Scalar> ShardRun<T> {
                 worker.error = None;
                 for (i, crossing) in part(own.len(), n, i).zip(crossing) {
                     let shard = own.start + i;
-                    if let Err(e) = worker.shard(at, level, shard, tree, crossing, &outside) {
+                    let done = worker.shard(at, level, shard, tree, crossing, &outside, None);
+                    if let Err(e) = done {
                         worker.error = Some(e);
                         return;
                     }
@@ -211,8 +245,9 @@ impl<T: Scalar> ShardRun<T> {
             }
             return Err(e);
         }
-        let block = &mut self.combined.as_mut_slice()[level.block.clone()];
-        let len = block.len();
+        if let ([worker], Some(transit)) = (&*self.workers, &mut transit) {
+            return transit.end(worker.made());
+        }
         let parts = parts_of_update(len, n);
         let workers = &self.workers;
         let mut meet = |meeting: &Meeting, out: &mut [T]| {
@@ -223,18 +258,22 @@ impl<T: Scalar> ShardRun<T> {
                     let sums: &[T] = &workers[worker].sums[node];
                     &sums[range.clone()]
                 };
-                combined(meeting, node, &level.segments, range.start, pieces.take(i));
+                combined_nodes(meeting, node, &level.segments, range.start, pieces.take(i));
             });
         };
-        match (&mut self.rendezvous, ranks) {
-            (Some(rendezvous), Some(ranks)) => {
-                for (meeting, own) in self.meetings.iter().zip(&mut rendezvous.own) {
+        match &mut transit {
+            Some(transit) => {
+                let mut own = std::mem::take(&mut self.own_nodes);
+                own.resize(self.meetings.len(), Vec::new());
+                for (meeting, own) in self.meetings.iter().zip(&mut own) {
                     own.resize(len, T::zero());
                     meet(meeting, own);
                 }
-                rendezvous.meet(&mut *ranks.group, &level.segments, block)
+                let done = transit.end(&own);
+                self.own_nodes = own;
+                done
             }
-            _ => {
+            None => {
                 // Of all shards one node is left.
                 self.meetings.iter().for_each(|meeting| meet(meeting, block));
                 Ok(())
@@ -376,17 +415,23 @@ fn wanted<T: Scalar>(value: &mut Value<T>) -> Wanted<'_, T> {
 
 impl<T: Scalar> Worker<T> {
     fn new(levels: &[Level<T>]) -> Result<Self> {
-        let executors = |level: &Level<T>| {
+        let plans = |level: &Level<T>| {
             let plans = level.plans.iter();
-            plans.map(|(rows, plan)| Ok((*rows, Executor::new(plan.clone())?))).collect()
+            let plan = |(rows, plan): &(usize, Arc<Plan<T>>)| {
+                let stops = level.buckets.iter().map(|bucket| plan.partials_after(bucket));
+                let (rows, stops) = (*rows, stops.collect());
+                Ok(ShardPlan { rows, executor: Executor::new(Arc::clone(plan))?, stops })
+            };
+            plans.map(plan).collect()
         };
         let most = levels.iter().map(|level| level.feeds.len()).max().unwrap_or(0);
         Ok(Worker {
-            executors: levels.iter().map(executors).collect::<Result<_>>()?,
+            plans: levels.iter().map(plans).collect::<Result<_>>()?,
             rows: Vec::new(),
             place: Tensor::zeros([2])?,
             nodes: Vec::new(),
             sums: Vec::new(),
+            joins: Vec::new(),
             written: Vec::new(),
             spare: Vec::with_capacity(most),
             team: Team::new(1)?,
@@ -394,7 +439,14 @@ impl<T: Scalar> Worker<T> {
         })
     }
 
-    /// Runs a shard's part of a level, and combines its partial results with those before.
+    /// The values of the nodes that its shards have made.
+    fn made(&self) -> &[Vec<T>] {
+        &self.sums[..self.nodes.len()]
+    }
+
+    /// Runs a shard's part of a level, and combines its partial results with those before. If it is
+    /// the last of a rank, what is there leaves before the rest is computed.
+    #[allow(clippy::too_many_arguments)]
     fn shard(
         &mut self,
         at: usize,
@@ -403,11 +455,12 @@ impl<T: Scalar> Worker<T> {
         tree: Tree,
         crossing: &mut [Value<T>],
         outside: &Outside<'_, T>,
+        transit: Option<&mut Transit<'_, T>>,
     ) -> Result<()> {
         let Outside { graph, variables, feeds, kept, combined, cut, first_row, finite } = *outside;
         let rows = cut.of(shard);
-        let found = self.executors[at].iter_mut().find(|(n, _)| *n == rows.len());
-        let Some((_, executor)) = found else {
+        let found = self.plans[at].iter_mut().find(|plan| plan.rows == rows.len());
+        let Some(ShardPlan { executor, stops, .. }) = found else {
             bail!(Tape, "shards: no plan for {} rows", rows.len());
         };
         self.place.as_mut_slice().copy_from_slice(&[rows.start as Index, cut.rows as Index]);
@@ -441,30 +494,59 @@ impl<T: Scalar> Worker<T> {
         }
         let values = Feeds { values: &list, combined };
         let mut team = Watched { team: &mut self.team, recorder: None };
-        executor.run(graph, variables, values, &mut team, finite)?;
+        let (len, before) = (level.block.len(), self.nodes.len());
+        self.joins.clear();
+        tree.push(&mut self.nodes, TreeNode::leaf(shard), |to, _| self.joins.push(to));
+        if self.sums.len() == before {
+            self.sums.push(Vec::new());
+        }
+        self.sums[before].resize(len, T::zero());
+        let joins = (before, &*self.joins);
+
+        executor.begin(variables)?;
+        let (mut done, mut rest) = (0, len);
+        if let Some(transit) = transit {
+            for (bucket, stop) in level.buckets.iter().zip(&*stops) {
+                let Some(stop) = *stop else { break };
+                let next = done..stop.max(done);
+                done = next.end;
+                executor.run_some(next, graph, variables, values, &mut team, finite)?;
+                fold(&mut self.sums, joins, level, bucket.clone(), executor.partials_so_far());
+                rest = bucket.start;
+                transit.send(&self.sums[..self.nodes.len()])?;
+            }
+        }
+        let next = done..executor.plan.instructions.len();
+        executor.run_some(next, graph, variables, values, &mut team, finite)?;
         for (i, value) in self.written.iter_mut().enumerate() {
             executor.fetch(i, variables, values, wanted(value))?;
         }
-        let partial = executor.partials(values);
-        let (nodes, sums) = (&mut self.nodes, &mut self.sums);
-        let (before, mut joined) = (nodes.len(), false);
-        tree.push(nodes, TreeNode::leaf(shard), |to, from| {
-            let (left, right) = sums.split_at_mut(from);
-            let right = if joined { &right[0] } else { partial };
-            combine(&level.segments, 0, &mut left[to], right);
-            joined = true;
-        });
-        if !joined {
-            if sums.len() == before {
-                sums.push(Vec::new());
-            }
-            sums[before].clear();
-            sums[before].extend_from_slice(partial);
-        }
+        fold(&mut self.sums, joins, level, 0..rest, executor.partials(values));
         self.spare = recycled(list);
         let written = level.crosses.iter().zip(self.written.drain(..));
         written.for_each(|(&slot, value)| crossing[slot] = value);
         Ok(())
+    }
+}
+
+/// Puts these elements of a shard's partial results where its node is, or into the node that it
+/// joins, and that into the one that it joins.
+fn fold<T: Scalar>(
+    sums: &mut [Vec<T>],
+    (node, joins): (usize, &[usize]),
+    level: &Level<T>,
+    range: Range<usize>,
+    partials: &[T],
+) {
+    let (segments, start) = (&level.segments, range.start);
+    let Some((&first, others)) = joins.split_first() else {
+        sums[node][range.clone()].copy_from_slice(&partials[range]);
+        return;
+    };
+    combine(segments, start, &mut sums[first][range.clone()], &partials[range.clone()]);
+    for &to in others {
+        let (left, right) = sums.split_at_mut(to + 1);
+        combine(segments, start, &mut left[to][range.clone()], &right[0][range.clone()]);
     }
 }
 
@@ -630,7 +712,7 @@ impl Meeting {
 
 /// What nodes become, of which `node` gives the elements of `out`, from element `start` of the
 /// block on.
-pub(super) fn combined<'a, T: Scalar>(
+pub(super) fn combined_nodes<'a, T: Scalar>(
     meeting: &Meeting,
     node: impl Fn((usize, usize)) -> &'a [T],
     segments: &[(usize, Combine)],
