@@ -4,14 +4,18 @@
 mod models;
 mod support;
 
-use gradtape::dist::{Group, Local, local};
+use gradtape::dist::{Group, Incoming, Local, Outgoing, local};
 use gradtape::nn::{Activation, BatchNorm, Dense, Sequential, Training};
 use gradtape::optim::Sgd;
-use gradtape::{ANY, Expr, Philox, Result, Session, Shape, Tape, Tensor, Var};
+use gradtape::{
+    ANY, Arg, Cotangents, Expr, Out, Philox, Primitive, Result, RowRule, Session, Shape, Tape,
+    Tensor, Var, Vjp,
+};
 use models::{
     Model, ROWS, batch_normalization_and_dropout, classifier, convolutions, normal, perceptron,
-    recurrence, rows_of,
+    recurrence, rows_of, wide_perceptron,
 };
+use std::sync::{Arc, Mutex};
 use support::counted;
 
 #[global_allocator]
@@ -72,6 +76,99 @@ fn same_for_all_workers(make: fn() -> Model, name: &str, shards: usize, rows: &[
 fn d1_perceptron_has_the_same_bits() {
     same_for_all_workers(perceptron, "perceptron", 8, &ROWS);
     same_for_all_workers(perceptron, "perceptron, 5 shards", 5, &ROWS);
+}
+
+#[test]
+fn d8_gradients_in_several_pieces_have_the_same_bits() {
+    same_for_all_workers(wide_perceptron, "wide perceptron", 8, &[16, 5, 1, 16]);
+    same_for_all_workers(wide_perceptron, "wide perceptron, 3 shards", 3, &[16, 2]);
+}
+
+/// What happens in a rank, in order.
+type Log = Arc<Mutex<Vec<&'static str>>>;
+
+/// A rank that notes when messages leave.
+#[derive(Debug)]
+struct Noted(Local, Log);
+
+impl Group for Noted {
+    fn rank(&self) -> usize {
+        self.0.rank()
+    }
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+    fn exchange(&mut self, send: &[Outgoing<'_>], receive: &mut [Incoming<'_>]) -> Result<()> {
+        self.0.exchange(send, receive)
+    }
+    fn start(&mut self, send: &[Outgoing<'_>], receive: &[(usize, usize)]) -> Result<()> {
+        self.1.lock().unwrap().push("sends");
+        self.0.start(send, receive)
+    }
+    fn finish(&mut self, receive: &mut [Incoming<'_>]) -> Result<()> {
+        self.0.finish(receive)
+    }
+    fn fail(&mut self, why: &str) {
+        self.0.fail(why);
+    }
+}
+
+/// The same values; notes when their cotangents are computed.
+#[derive(Debug)]
+struct Mark(Log, bool);
+
+impl Primitive<f64> for Mark {
+    fn name(&self) -> &str {
+        "mark"
+    }
+    fn shape(&self, x: &[Shape]) -> Result<Shape> {
+        Ok(x[0])
+    }
+    fn forward(&self, x: &[Arg<'_, f64>], y: Out<'_, f64>, _: &mut [f64]) -> Result<()> {
+        y.float().copy_from_slice(x[0].float());
+        if self.1 {
+            self.0.lock().unwrap().push("computes");
+        }
+        Ok(())
+    }
+    fn rows(&self, _: &[Shape], _: &[bool]) -> RowRule {
+        RowRule::Split
+    }
+    fn vjp<'t>(&self, at: Vjp<'_, 't, f64>) -> Result<Cotangents<'t, f64>> {
+        Ok(vec![Some(at.ct.tape().custom(Mark(Arc::clone(&self.0), true), &[at.ct]))])
+    }
+}
+
+/// Gradients of the last layers leave before those of the first are computed, once only the last
+/// shard of a rank is left.
+#[test]
+fn d8_gradients_leave_while_others_are_computed() {
+    let logs = on_ranks(2, |rank| {
+        let log = Log::default();
+        let tape = Tape::<f64>::new();
+        let mut h = tape.placeholder("x", [ANY, 300]);
+        let x = h;
+        for layer in 0..3 {
+            let w = tape.variable(&format!("w{layer}"), normal([300, 300], layer));
+            h = tape.custom(Mark(Arc::clone(&log), false), &[h.matmul(w).tanh()]);
+        }
+        let train = Sgd::new(0.1).minimize(h.square().mean()).unwrap();
+        let session = Session::new(&tape).unwrap().with_shards(4).unwrap();
+        let mut session = session.with_group(Noted(rank, Arc::clone(&log)));
+        let xs = normal([session.rows(12).len(), 300], 9);
+        session.run(train, &[x.feed(&xs)]).unwrap();
+        let log = log.lock().unwrap();
+        log.clone()
+    });
+    // Two shards of three layers; from the second on a bucket a layer; then what is left.
+    let backward = ["computes", "sends", "computes", "sends", "computes"];
+    for log in logs {
+        assert_eq!(log[..3], ["computes"; 3], "{log:?}");
+        let (during, after) = log[3..].split_at(log.len().min(8) - 3);
+        assert_eq!(during, backward, "{log:?}");
+        // The third bucket, and three sums.
+        assert_eq!(after, ["sends"; 4], "{log:?}");
+    }
 }
 
 #[test]

@@ -88,6 +88,15 @@ pub fn perceptron() -> Model {
     })
 }
 
+/// Gradients long enough to travel in three pieces.
+pub fn wide_perceptron() -> Model {
+    classifier(&[7], 3, |tape, x| {
+        let mut rng = Philox::new(1, 0);
+        let mlp = Mlp::new(tape, &[7, 300, 300, 300, 3], Activation::Tanh, &mut rng).unwrap();
+        (mlp.forward(x), vec![])
+    })
+}
+
 pub fn batch_normalization_and_dropout() -> Model {
     classifier(&[6], 3, |tape, x| {
         let mut rng = Philox::new(2, 0);
