@@ -3,7 +3,10 @@
 //!
 //!     cargo bench --bench shards
 //!     cargo bench --features mpi --bench shards --no-run      # prints where the program is
-//!     mpirun -n 2 PROGRAM mpi
+//!     mpirun -n 2 PROGRAM mpi mlp_deep
+//!
+//! Ranks say, too, what the rows of one take without the others: the rest is communication that no
+//! computation hides.
 
 use gradtape::nn::{Activation, Init, Mlp};
 use gradtape::optim::Adam;
@@ -11,10 +14,11 @@ use gradtape::{ANY, Fetch, Philox, Placeholder, Result, Session, Tape, Tensor};
 use std::time::Instant;
 
 /// Name, extents of the layers, rows of a batch, steps.
-const NETWORKS: [(&str, &[usize], usize, usize); 3] = [
+const NETWORKS: [(&str, &[usize], usize, usize); 4] = [
     ("mlp_small", &[4, 16, 3], 16, 20_000),
     ("mlp_mnist", &[784, 256, 128, 10], 128, 600),
     ("mlp_large", &[1024, 2048, 2048, 1024], 512, 12),
+    ("mlp_deep", &[1024; 13], 2048, 5),
 ];
 
 fn main() -> Result<()> {
@@ -22,7 +26,7 @@ fn main() -> Result<()> {
         return ranks();
     }
     println!("{:<10} {:>10} {:>10} {:>10}", "", "threads", "shards", "µs a step (least)");
-    for (name, extents, rows, steps) in NETWORKS {
+    for (name, extents, rows, steps) in NETWORKS.into_iter().filter(|n| n.0 != "mlp_deep") {
         let network = Network::new(extents, rows)?;
         let mut one = f64::NAN;
         for (threads, shards) in [(1, 1), (2, 1), (1, 2), (2, 2), (1, 8), (2, 8)] {
@@ -51,11 +55,15 @@ fn ranks() -> Result<()> {
     let Some((_, extents, rows, steps)) = NETWORKS.into_iter().find(|n| n.0 == name) else {
         return Ok(());
     };
+    let own = Network::new(extents, rows / size)?;
+    let alone = own.time(Session::new(&own.tape)?, steps)?;
     let network = Network::new(extents, rows)?;
     let session = Session::new(&network.tape)?.with_shards(size)?.with_group(group);
-    let (median, least) = network.time(session, steps)?;
+    let together = network.time(session, steps)?;
     if rank == 0 {
-        println!("{name:<10} {size:>10} ranks      {median:>10.1} ({least:.1})");
+        for (what, (median, least)) in [("alone", alone), ("together", together)] {
+            println!("{name:<10} {size:>3} ranks {what:<10} {median:>10.1} ({least:.1})");
+        }
     }
     Ok(())
 }
