@@ -4,7 +4,7 @@
 
 use ::mpi::ffi;
 use gradtape::Result;
-use gradtape::dist::{Group, Incoming, Mpi, Outgoing};
+use gradtape::dist::{Group, Incoming, Lane, Mpi, Outgoing};
 use std::ops::Range;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -144,16 +144,16 @@ impl Sum {
         let send: Vec<Outgoing<'_>> =
             self.theirs.iter().map(|(r, _)| (*r, &own[self.slices[*r].clone()])).collect();
         let room: Vec<_> = self.theirs.iter().map(|(r, room)| (*r, room.len())).collect();
-        group.start(&send, &room)?;
+        group.start(Lane::First, &send, &room)?;
         let mut receive: Vec<Incoming<'_>> =
             self.theirs.iter_mut().map(|(r, room)| (*r, &mut room[..])).collect();
-        group.finish(&mut receive)?;
+        group.finish(Lane::First, &mut receive)?;
         self.add(me, own);
         let (mine, mut receive) = self.spread(me);
         let send: Vec<Outgoing<'_>> = receive.iter().map(|(r, _)| (*r, mine)).collect();
         let room: Vec<_> = receive.iter().map(|(r, into)| (*r, into.len())).collect();
-        group.start(&send, &room)?;
-        group.finish(&mut receive)
+        group.start(Lane::First, &send, &room)?;
+        group.finish(Lane::First, &mut receive)
     }
 
     /// Adds up this rank's slice, in the order of the ranks.

@@ -5,7 +5,7 @@
 mod models;
 mod support;
 
-use gradtape::dist::{Group, Incoming, Mpi, Outgoing, local};
+use gradtape::dist::{Group, Incoming, Lane, Mpi, Outgoing, local};
 use gradtape::{Notes, Philox, Result, Session};
 use models::Model;
 use std::path::PathBuf;
@@ -433,17 +433,18 @@ fn digest(group: &mut dyn Group) -> Result<u64> {
             theirs.iter_mut().map(|(from, into)| (*from, &mut into[..])).collect();
         group.exchange(&send, &mut receive)?;
         theirs.iter().for_each(|(_, bytes)| eat(bytes));
+        let lane = |round: usize| if round.is_multiple_of(3) { Lane::Second } else { Lane::First };
         for round in [round + 1, round + 2] {
             let own = sent(round);
             let send: Vec<Outgoing<'_>> = own.iter().map(|(to, bytes)| (*to, &bytes[..])).collect();
             let receive: Vec<_> = peers.iter().map(|&from| (from, len(round, from, me))).collect();
-            group.start(&send, &receive)?;
+            group.start(lane(round), &send, &receive)?;
         }
         for round in [round + 1, round + 2] {
             let mut theirs = room(round);
             let mut receive: Vec<Incoming<'_>> =
                 theirs.iter_mut().map(|(from, into)| (*from, &mut into[..])).collect();
-            group.finish(&mut receive)?;
+            group.finish(lane(round), &mut receive)?;
             theirs.iter().for_each(|(_, bytes)| eat(bytes));
         }
     }
@@ -457,10 +458,10 @@ fn allocations(group: &mut Mpi) -> Result<()> {
         let (done, _, n) = counted(|| {
             group.exchange(&[(peer, &own)], &mut [(peer, &mut other)])?;
             group.exchange(&[(peer, &own[..9])], &mut [(peer, &mut other[..9])])?;
-            group.start(&[(peer, &own)], &[(peer, own.len())])?;
-            group.start(&[(peer, &own[..9])], &[(peer, 9)])?;
-            group.finish(&mut [(peer, &mut other)])?;
-            group.finish(&mut [(peer, &mut other[..9])])
+            group.start(Lane::Second, &[(peer, &own)], &[(peer, own.len())])?;
+            group.start(Lane::First, &[(peer, &own[..9])], &[(peer, 9)])?;
+            group.finish(Lane::Second, &mut [(peer, &mut other)])?;
+            group.finish(Lane::First, &mut [(peer, &mut other[..9])])
         });
         done?;
         assert!(round < 5 || n == 0, "round {round}: {n} allocations");
@@ -496,15 +497,15 @@ fn misuse(group: &mut Mpi) -> Result<()> {
     let mut room = [0; 3];
     for to in [me, 2] {
         println!("{}", group.exchange(&[(to, &[1])], &mut []).unwrap_err());
-        println!("{}", group.start(&[], &[(to, 1)]).unwrap_err());
+        println!("{}", group.start(Lane::First, &[], &[(to, 1)]).unwrap_err());
     }
-    group.start(&[(peer, &[1, me as u8])], &[(peer, 2)])?;
+    group.start(Lane::First, &[(peer, &[1, me as u8])], &[(peer, 2)])?;
     println!("{}", group.exchange(&[], &mut []).unwrap_err());
-    println!("{}", group.finish(&mut [(peer, &mut room)]).unwrap_err());
+    println!("{}", group.finish(Lane::First, &mut [(peer, &mut room)]).unwrap_err());
     println!("{}", Mpi::init().unwrap_err());
-    group.finish(&mut [(peer, &mut room[..2])])?;
+    group.finish(Lane::First, &mut [(peer, &mut room[..2])])?;
     assert_eq!(room[..2], [1, peer as u8]);
-    assert!(group.finish(&mut [(peer, &mut room)]).is_err());
+    assert!(group.finish(Lane::First, &mut [(peer, &mut room)]).is_err());
     all_to_all(group, 5)
 }
 

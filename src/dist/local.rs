@@ -1,13 +1,14 @@
 //! Ranks that are threads of one process: a group without anything to set up, for tests and for
 //! programs that want to see what several ranks would do.
 
-use super::{Group, Incoming, Outgoing};
+use super::{Group, Incoming, Lane, Outgoing};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+const LANES: usize = 2;
 /// How long a rank waits for another if nothing else was said.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -34,7 +35,7 @@ pub fn local(size: usize) -> Vec<Local> {
     let shared = Arc::new(Shared {
         size,
         mail: Mutex::new(Mail {
-            boxes: (0..size * size).map(|_| Mailbox::default()).collect(),
+            boxes: (0..LANES * size * size).map(|_| Mailbox::default()).collect(),
             gone: vec![None; size],
         }),
         news: Condvar::new(),
@@ -42,7 +43,7 @@ pub fn local(size: usize) -> Vec<Local> {
     let rank = |rank| Local {
         rank,
         deadline: DEADLINE,
-        started: VecDeque::new(),
+        started: Default::default(),
         shared: Arc::clone(&shared),
     };
     (0..size).map(rank).collect()
@@ -52,8 +53,8 @@ pub fn local(size: usize) -> Vec<Local> {
 pub struct Local {
     rank: usize,
     deadline: Duration,
-    /// What exchanges that were started are to receive: from which rank, how many bytes.
-    started: VecDeque<Vec<(usize, usize)>>,
+    /// On each lane, what exchanges that were started are to receive: from which rank, how many bytes.
+    started: [VecDeque<Vec<(usize, usize)>>; LANES],
     shared: Arc<Shared>,
 }
 
@@ -64,7 +65,7 @@ struct Shared {
 }
 
 struct Mail {
-    /// From rank i to rank j: number i · size + j.
+    /// From rank i to rank j on lane l: number (i · size + j) · 2 + l.
     boxes: Vec<Mailbox>,
     /// Why a rank has gone, if it has.
     gone: Vec<Option<String>>,
@@ -88,10 +89,15 @@ impl Local {
         self.shared.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send(&self, messages: &[Outgoing<'_>]) {
+    /// The number of a mailbox.
+    fn mailbox(&self, lane: Lane, from: usize, to: usize) -> usize {
+        (from * self.shared.size + to) * LANES + lane as usize
+    }
+
+    fn send(&self, lane: Lane, messages: &[Outgoing<'_>]) {
         let mut mail = self.mail();
         for &(to, bytes) in messages {
-            let mailbox = &mut mail.boxes[self.rank * self.shared.size + to];
+            let mailbox = &mut mail.boxes[self.mailbox(lane, self.rank, to)];
             let mut message = mailbox.spare.pop().unwrap_or_default();
             message.clear();
             message.extend_from_slice(bytes);
@@ -101,14 +107,14 @@ impl Local {
         self.shared.news.notify_all();
     }
 
-    fn receive(&self, from: usize, into: &mut [u8]) -> Result<()> {
+    fn receive(&self, lane: Lane, from: usize, into: &mut [u8]) -> Result<()> {
         let fail = |text: String| {
             Error::new(ErrorKind::Group, format!("rank {} of {}: {text}", self.rank, self.size()))
         };
         let until = Instant::now() + self.deadline;
         let mut mail = self.mail();
         loop {
-            let mailbox = &mut mail.boxes[from * self.shared.size + self.rank];
+            let mailbox = &mut mail.boxes[self.mailbox(lane, from, self.rank)];
             if let Some(message) = mailbox.messages.pop_front() {
                 let (want, got) = (into.len(), message.len());
                 if want == got {
@@ -147,24 +153,38 @@ impl Group for Local {
     }
 
     fn exchange(&mut self, send: &[Outgoing<'_>], receive: &mut [Incoming<'_>]) -> Result<()> {
-        self.send(send);
-        receive.iter_mut().try_for_each(|(from, into)| self.receive(*from, into))
+        self.send(Lane::First, send);
+        receive.iter_mut().try_for_each(|(from, into)| self.receive(Lane::First, *from, into))
     }
 
-    fn start(&mut self, send: &[Outgoing<'_>], receive: &[(usize, usize)]) -> Result<()> {
-        self.send(send);
-        self.started.push_back(receive.to_vec());
+    fn start(
+        &mut self,
+        lane: Lane,
+        send: &[Outgoing<'_>],
+        receive: &[(usize, usize)],
+    ) -> Result<()> {
+        self.send(lane, send);
+        self.started[lane as usize].push_back(receive.to_vec());
         Ok(())
     }
 
-    fn finish(&mut self, receive: &mut [Incoming<'_>]) -> Result<()> {
-        let started = self.started.pop_front().unwrap_or_default();
+    fn is_done(&mut self, lane: Lane) -> bool {
+        let Some(started) = self.started[lane as usize].front() else { return true };
+        let mail = self.mail();
+        let has_come = |&(from, _): &(usize, usize)| {
+            !mail.boxes[self.mailbox(lane, from, self.rank)].messages.is_empty()
+        };
+        started.iter().all(has_come) || mail.gone.iter().any(Option::is_some)
+    }
+
+    fn finish(&mut self, lane: Lane, receive: &mut [Incoming<'_>]) -> Result<()> {
+        let started = self.started[lane as usize].pop_front().unwrap_or_default();
         let same = started.iter().map(|r| r.0).eq(receive.iter().map(|r| r.0));
         if !same {
             let text = format!("rank {}: finish: expected {started:?}", self.rank);
             return Err(Error::new(ErrorKind::Group, text));
         }
-        receive.iter_mut().try_for_each(|(from, into)| self.receive(*from, into))
+        receive.iter_mut().try_for_each(|(from, into)| self.receive(lane, *from, into))
     }
 
     fn fail(&mut self, why: &str) {
@@ -216,8 +236,11 @@ mod tests {
                     rank.exchange(&send, &mut receive).unwrap();
                 } else {
                     let sizes: Vec<_> = receive.iter().map(|r| (r.0, r.1.len())).collect();
-                    rank.start(&send, &sizes).unwrap();
-                    rank.finish(&mut receive).unwrap();
+                    rank.start(Lane::Second, &send, &sizes).unwrap();
+                    while !rank.is_done(Lane::Second) {
+                        std::thread::yield_now();
+                    }
+                    rank.finish(Lane::Second, &mut receive).unwrap();
                 }
                 assert!(room.iter().flatten().all(|&x| x == round));
             }

@@ -19,9 +19,18 @@ pub type Outgoing<'a> = (usize, &'a [u8]);
 /// What is received from a rank: as many bytes as it sends.
 pub type Incoming<'a> = (usize, &'a mut [u8]);
 
+/// What is started on one lane does not wait for what is started on the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// The lane of [`Group::exchange`], too.
+    First,
+    /// The other one.
+    Second,
+}
+
 /// The ranks 0, 1, … of a program that runs several times, and what moves bytes between them.
 ///
-/// Messages from one rank to another arrive in the order in which they were sent. Every wait has a
+/// Messages from one rank to another arrive in the order in which they were sent on a [`Lane`]. Every wait has a
 /// deadline; whoever waits in vain, or for a rank that has gone, gets an error that names it.
 ///
 /// [`local`] makes a group of threads; under the feature `mpi` there is one of processes.
@@ -41,19 +50,28 @@ pub trait Group: Send + fmt::Debug {
     fn exchange(&mut self, send: &[Outgoing<'_>], receive: &mut [Incoming<'_>]) -> Result<()>;
 
     /// Begins an exchange that goes on while the caller computes: keeps a copy of what is to be
-    /// sent, and makes room for what comes (from which rank, how many bytes). Exchanges that were
-    /// started are finished in the same order, before any other [`exchange`](Group::exchange).
+    /// sent, and makes room for what comes (from which rank, how many bytes). What was started on a
+    /// lane is finished in the same order; everything, before any [`exchange`](Group::exchange).
     ///
     /// # Errors
     /// As [`Group::exchange`].
-    fn start(&mut self, send: &[Outgoing<'_>], receive: &[(usize, usize)]) -> Result<()>;
+    fn start(
+        &mut self,
+        lane: Lane,
+        send: &[Outgoing<'_>],
+        receive: &[(usize, usize)],
+    ) -> Result<()>;
 
-    /// Ends the exchange started first: waits for it and gives what was received, in the order in
-    /// which [`Group::start`] named it.
+    /// Whether the exchange started first on this lane has come to its end, or an error has: then
+    /// [`Group::finish`] does not wait. It may say no too often.
+    fn is_done(&mut self, lane: Lane) -> bool;
+
+    /// Ends the exchange started first on this lane: waits for it and gives what was received, in
+    /// the order in which [`Group::start`] named it.
     ///
     /// # Errors
     /// As [`Group::exchange`].
-    fn finish(&mut self, receive: &mut [Incoming<'_>]) -> Result<()>;
+    fn finish(&mut self, lane: Lane, receive: &mut [Incoming<'_>]) -> Result<()>;
 
     /// Tells all other ranks that this one has failed, so that none waits for it in vain.
     fn fail(&mut self, why: &str);

@@ -1,7 +1,7 @@
 //! Ranks that are processes, on one machine or many. MPI moves segments whose memory is the group's
 //! own, so that a rank that stops answering is an error and not a hang.
 
-use super::{Group, Incoming, Outgoing};
+use super::{Group, Incoming, Lane, Outgoing};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::mpi::{Flight, SEGMENT, Segment, World};
 use std::collections::VecDeque;
@@ -23,9 +23,9 @@ const ALL: usize = usize::MAX;
 /// The first segment of a message begins with the number of its bytes.
 const HEADER: usize = size_of::<u64>();
 
-/// Tags: parts of messages, and the last words of a rank.
-const DATA: u16 = 1;
-const NOTICE: u16 = 2;
+/// Tags: parts of messages, by lane, and the last words of a rank.
+const DATA: [u16; 2] = [1, 2];
+const NOTICE: u16 = 3;
 /// Bytes of a notice, few enough to arrive without the receiver's help.
 const LONGEST_NOTICE: usize = 1024;
 /// The exit code after a panic, as Rust has it.
@@ -37,7 +37,7 @@ const SPINS: u32 = 100;
 const YIELDS: u32 = 2000;
 const NAP: Duration = Duration::from_micros(50);
 /// How long exchanges that were started go on without being looked after.
-const ROUND: Duration = Duration::from_micros(100);
+const ROUND: Duration = Duration::from_micros(200);
 
 /// A rank of a group of processes that were launched together by `mpirun` or its kin.
 ///
@@ -47,7 +47,7 @@ const ROUND: Duration = Duration::from_micros(100);
 ///
 /// A message costs a copy on either side, through segments of 63 KiB that stay in the cache;
 /// what was begun once allocates nothing when it is done again. From the first exchange that is
-/// started on, a thread looks after those under way, every 100 µs while there are any.
+/// started on, a thread looks after those under way, every 200 µs while there are any.
 ///
 /// ```no_run
 /// use gradtape::dist::{Group, Mpi};
@@ -74,7 +74,8 @@ struct Shared {
 
 struct State {
     link: Link,
-    started: VecDeque<Exchange>,
+    /// By lane.
+    started: [VecDeque<Exchange>; 2],
     /// Exchanges and messages that have ended, for their memory.
     exchanges: Vec<Exchange>,
     messages: Vec<Message>,
@@ -108,6 +109,7 @@ struct Exchange {
 #[derive(Default)]
 struct Message {
     peer: usize,
+    tag: u16,
     /// Bytes, with the header.
     total: usize,
     /// Bytes that MPI was given, or has room for.
@@ -156,7 +158,8 @@ impl Mpi {
         link.listen()?;
         let (rank, size) = (link.world.rank(), link.world.size());
         let (exchanges, messages) = (Vec::new(), Vec::new());
-        let state = State { link, started: VecDeque::new(), exchanges, messages, is_over: false };
+        let state =
+            State { link, started: Default::default(), exchanges, messages, is_over: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), news: Condvar::new() });
         Ok(Mpi { rank, size, shared, courier: None })
     }
@@ -179,7 +182,7 @@ impl Shared {
     fn look_after(&self) {
         let mut state = self.state();
         while !state.is_over {
-            if state.started.is_empty() || state.link.failed.is_some() {
+            if state.is_idle() || state.link.failed.is_some() {
                 state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
@@ -195,6 +198,7 @@ impl State {
     /// An exchange with these ranks, of so many bytes each.
     fn begin(
         &mut self,
+        lane: Lane,
         sends: impl Iterator<Item = (usize, usize)>,
         receives: impl Iterator<Item = (usize, usize)>,
         window: usize,
@@ -209,7 +213,7 @@ impl State {
                 return Err(self.link.error(&text));
             }
             let mut message = self.messages.pop().unwrap_or_default();
-            message.reset(peer, len, window);
+            message.reset(lane, peer, len, window);
             match receives {
                 true => exchange.receives.push(message),
                 false => exchange.sends.push(message),
@@ -233,27 +237,42 @@ impl State {
     }
 
     fn exchange(&mut self, send: &[Outgoing<'_>], receive: &mut [Incoming<'_>]) -> Result<()> {
-        if !self.started.is_empty() {
-            let text = format!("exchange: expected none to be started, got {}", self.started.len());
+        if !self.is_idle() {
+            let n: usize = self.started.iter().map(VecDeque::len).sum();
+            let text = format!("exchange: expected none to be started, got {n}");
             return Err(self.link.error(&text));
         }
         let sends = send.iter().map(|(to, bytes)| (*to, bytes.len()));
         let receives = receive.iter().map(|(from, into)| (*from, into.len()));
-        let exchange = self.begin(sends, receives, WINDOW)?;
+        let exchange = self.begin(Lane::First, sends, receives, WINDOW)?;
         self.run(exchange, send, receive)
     }
 
-    fn start(&mut self, send: &[Outgoing<'_>], receive: &[(usize, usize)]) -> Result<()> {
+    fn is_idle(&self) -> bool {
+        self.started.iter().all(VecDeque::is_empty)
+    }
+
+    fn is_done(&self, lane: Lane) -> bool {
+        let first = self.started[lane as usize].front();
+        first.is_none_or(|exchange| exchange.rest().is_none()) || self.link.failed.is_some()
+    }
+
+    fn start(
+        &mut self,
+        lane: Lane,
+        send: &[Outgoing<'_>],
+        receive: &[(usize, usize)],
+    ) -> Result<()> {
         let sends = send.iter().map(|(to, bytes)| (*to, bytes.len()));
-        let mut exchange = self.begin(sends, receive.iter().copied(), ALL)?;
+        let mut exchange = self.begin(lane, sends, receive.iter().copied(), ALL)?;
         exchange.start(&mut self.link, send).map_err(|e| self.link.fault(e))?;
-        self.started.push_back(exchange);
+        self.started[lane as usize].push_back(exchange);
         Ok(())
     }
 
     /// Lets what was started go on.
     fn progress(&mut self) -> Result<()> {
-        let go_on = self.started.iter_mut().try_for_each(|exchange| {
+        let go_on = self.started.iter_mut().flatten().try_for_each(|exchange| {
             exchange
                 .sends
                 .iter_mut()
@@ -263,10 +282,11 @@ impl State {
         go_on.and_then(|()| self.link.hear()).map_err(|e| self.link.fault(e))
     }
 
-    fn finish(&mut self, receive: &mut [Incoming<'_>]) -> Result<()> {
+    fn finish(&mut self, lane: Lane, receive: &mut [Incoming<'_>]) -> Result<()> {
         self.link.check()?;
         let wanted = receive.iter().map(|(from, into)| (*from, into.len()));
-        let started = self.started.front().map_or(&[][..], |exchange| &exchange.receives);
+        let started =
+            self.started[lane as usize].front().map_or(&[][..], |exchange| &exchange.receives);
         if !started.iter().map(|m| (m.peer, m.total - HEADER)).eq(wanted.clone()) {
             let [started, wanted] = [
                 started.iter().map(|m| (m.peer, m.total - HEADER)).collect::<Vec<_>>(),
@@ -275,7 +295,7 @@ impl State {
             let text = format!("finish: expected {started:?}, as started, got {wanted:?}");
             return Err(self.link.error(&text));
         }
-        match self.started.pop_front() {
+        match self.started[lane as usize].pop_front() {
             Some(exchange) => self.run(exchange, &[], receive),
             None => Ok(()),
         }
@@ -295,8 +315,13 @@ impl Group for Mpi {
         self.shared.state().exchange(send, receive)
     }
 
-    fn start(&mut self, send: &[Outgoing<'_>], receive: &[(usize, usize)]) -> Result<()> {
-        self.shared.state().start(send, receive)?;
+    fn start(
+        &mut self,
+        lane: Lane,
+        send: &[Outgoing<'_>],
+        receive: &[(usize, usize)],
+    ) -> Result<()> {
+        self.shared.state().start(lane, send, receive)?;
         if self.courier.is_none() {
             let shared = Arc::clone(&self.shared);
             let courier = std::thread::Builder::new().name("gradtape-courier".to_string());
@@ -309,8 +334,13 @@ impl Group for Mpi {
         Ok(())
     }
 
-    fn finish(&mut self, receive: &mut [Incoming<'_>]) -> Result<()> {
-        self.shared.state().finish(receive)
+    fn is_done(&mut self, lane: Lane) -> bool {
+        // Not while the courier is at work: it may take longer than the answer is worth.
+        self.shared.state.try_lock().is_ok_and(|state| state.is_done(lane))
+    }
+
+    fn finish(&mut self, lane: Lane, receive: &mut [Incoming<'_>]) -> Result<()> {
+        self.shared.state().finish(lane, receive)
     }
 
     fn fail(&mut self, why: &str) {
@@ -332,7 +362,7 @@ impl Drop for Mpi {
             state.link.fail("panicked");
         } else if let Some(why) = state.link.failed.clone() {
             state.link.fail(&why);
-        } else if !state.started.is_empty() {
+        } else if !state.is_idle() {
             state.link.fail("has gone without the end of its exchanges");
         }
         let all_have_left = state.link.leave();
@@ -352,6 +382,11 @@ impl fmt::Debug for Mpi {
 }
 
 impl Exchange {
+    /// A message that is still on its way.
+    fn rest(&self) -> Option<&Message> {
+        self.receives.iter().chain(&self.sends).find(|message| message.ended < message.total)
+    }
+
     /// Gives all segments to MPI.
     fn start(&mut self, link: &mut Link, send: &[Outgoing<'_>]) -> Result<()> {
         for message in &mut self.receives {
@@ -382,8 +417,7 @@ impl Exchange {
                 let bytes = send.get(idx).map_or(&[][..], |(_, bytes)| bytes);
                 has_moved |= message.send(link, bytes, WINDOW)?;
             }
-            let mut messages = self.receives.iter().chain(&self.sends);
-            match messages.find(|message| message.ended < message.total) {
+            match self.rest() {
                 None => return Ok(()),
                 Some(_) if has_moved => wait = Wait::default(),
                 Some(message) => link.wait(&mut wait, message.peer)?,
@@ -394,8 +428,8 @@ impl Exchange {
 
 impl Message {
     /// Another message, whose memory is as long as it ever gets.
-    fn reset(&mut self, peer: usize, len: usize, window: usize) {
-        (self.peer, self.total) = (peer, HEADER + len);
+    fn reset(&mut self, lane: Lane, peer: usize, len: usize, window: usize) {
+        (self.peer, self.tag, self.total) = (peer, DATA[lane as usize], HEADER + len);
         (self.begun, self.ended, self.delivered) = (0, 0, 0);
         let n_segments = self.total.div_ceil(SEGMENT).min(window);
         self.flights.reserve(n_segments);
@@ -418,7 +452,7 @@ impl Message {
                 self.begun = HEADER;
             }
             self.begun += segment.append(&bytes[self.begun - HEADER..]);
-            self.flights.push_back(link.world.send(self.peer, DATA, segment)?);
+            self.flights.push_back(link.world.send(self.peer, self.tag, segment)?);
             has_moved = true;
         }
         Ok(has_moved)
@@ -428,7 +462,7 @@ impl Message {
     fn make_room(&mut self, link: &mut Link, window: usize) -> Result<()> {
         while self.begun < self.total && self.flights.len() < window {
             let segment = link.segment();
-            self.flights.push_back(link.world.receive(Some(self.peer), DATA, segment)?);
+            self.flights.push_back(link.world.receive(Some(self.peer), self.tag, segment)?);
             self.begun += SEGMENT.min(self.total - self.begun);
         }
         Ok(())

@@ -3,7 +3,7 @@
 
 use super::sharded::{Meeting, combined_nodes};
 use super::variables::{OptimizerState, Variables};
-use crate::dist::{Group, Incoming, Outgoing, Tree, TreeNode};
+use crate::dist::{Group, Incoming, Lane, Outgoing, Tree, TreeNode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::bytes::{bytes, bytes_mut};
 use crate::kernel::team::part_of;
@@ -11,7 +11,6 @@ use crate::plan::{Cut, Level, is_batch};
 use crate::scalar::Scalar;
 use crate::tape::op::Combine;
 use crate::tape::{FeedValue, Graph, NodeId};
-use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
@@ -182,16 +181,6 @@ pub(super) struct Rendezvous<T: Scalar> {
     meeting: Meeting,
     /// What others have sent, bucket by bucket: the elements of their nodes that this rank adds up.
     received: Vec<T>,
-    under_way: VecDeque<Leg>,
-}
-
-/// Messages of a bucket that were started, and what they bring.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Leg {
-    /// To each rank its slice of all nodes.
-    Slices(usize),
-    /// To all ranks the slices of the combined nodes.
-    Sums(usize),
 }
 
 /// Up to so many elements, everybody gets everything at once.
@@ -215,23 +204,28 @@ impl<T: Scalar> Rendezvous<T> {
         let mut meetings = Meeting::all(tree, all);
         let nodes: Vec<usize> = nodes.iter().map(Vec::len).collect();
         let meeting = meetings.swap_remove(0);
-        Rendezvous { rank, nodes, meeting, received: Vec::new(), under_way: VecDeque::new() }
+        Rendezvous { rank, nodes, meeting, received: Vec::new() }
     }
 }
 
-/// A block of partial results on its way: bucket by bucket it is cut into slices, of which each rank
-/// combines one. Several buckets are under way at once; in what order messages start and end
-/// depends on the buckets alone, so it is the same on every rank.
+/// A block of partial results on its way. Bucket by bucket each rank gets one slice of all nodes, on
+/// one lane; and gives what they combine to everybody, on the other one.
 pub(super) struct Transit<'a, T: Scalar> {
     rendezvous: &'a mut Rendezvous<T>,
     group: &'a mut dyn Group,
     segments: &'a [(usize, Combine)],
     buckets: &'a [Range<usize>],
-    /// Buckets that have left.
+    /// Buckets that have left, those of which this rank has combined its slice, and those that are
+    /// whole again.
     sent: usize,
+    combined: usize,
+    whole: usize,
     /// Where the combined results go.
     block: &'a mut [T],
 }
+
+const SLICES: Lane = Lane::First;
+const SUMS: Lane = Lane::Second;
 
 impl<'a, T: Scalar> Transit<'a, T> {
     pub(super) fn new(
@@ -241,19 +235,18 @@ impl<'a, T: Scalar> Transit<'a, T> {
         block: &'a mut [T],
     ) -> Self {
         let (segments, buckets) = (&*level.segments, &*level.buckets);
-        let transit = Transit { rendezvous, group, segments, buckets, sent: 0, block };
+        let (sent, combined, whole) = (0, 0, 0);
+        let transit =
+            Transit { rendezvous, group, segments, buckets, sent, combined, whole, block };
         let n = transit.theirs(0..buckets.len());
         transit.rendezvous.received.resize(n, T::zero());
-        transit.rendezvous.under_way.clear();
         transit
     }
 
-    /// Sends the next bucket of this rank's nodes. Then those two before it have arrived, or are
-    /// waited for.
+    /// Sends the next bucket of this rank's nodes.
     pub(super) fn send(&mut self, own: &[Vec<T>]) -> Result<()> {
         let (rank, size) = (self.rendezvous.rank, self.rendezvous.nodes.len());
         let bucket = self.sent;
-        self.sent += 1;
         let mine = self.slice(bucket, rank).len() * size_of::<T>();
         // A message from each rank to each in a round: of its next node.
         for round in 0..self.rounds() {
@@ -264,14 +257,24 @@ impl<'a, T: Scalar> Transit<'a, T> {
             }
             let from = others(rank, size).filter(|&from| self.rendezvous.nodes[from] > round);
             let receive: Vec<(usize, usize)> = from.map(|from| (from, mine)).collect();
-            self.group.start(&send, &receive)?;
+            self.group.start(SLICES, &send, &receive)?;
         }
-        self.rendezvous.under_way.push_back(Leg::Slices(bucket));
-        let newest = [Leg::Slices(bucket), Leg::Slices(bucket.wrapping_sub(1))];
-        while let Some(leg) = self.rendezvous.under_way.front()
-            && !newest.contains(leg)
-        {
-            self.land(own)?;
+        self.sent += 1;
+        Ok(())
+    }
+
+    /// Whether something is under way.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.whole < self.sent
+    }
+
+    /// Goes on with what has arrived.
+    pub(super) fn look(&mut self, own: &[Vec<T>]) -> Result<()> {
+        while self.combined < self.sent && self.group.is_done(SLICES) {
+            self.combine(own)?;
+        }
+        while self.whole < self.combined && self.group.is_done(SUMS) {
+            self.gather()?;
         }
         Ok(())
     }
@@ -281,47 +284,52 @@ impl<'a, T: Scalar> Transit<'a, T> {
         while self.sent < self.buckets.len() {
             self.send(own)?;
         }
-        while !self.rendezvous.under_way.is_empty() {
-            self.land(own)?;
+        while self.combined < self.sent {
+            self.combine(own)?;
+        }
+        while self.whole < self.combined {
+            self.gather()?;
         }
         Ok(())
     }
 
-    /// Waits for the leg that was started first, and does what comes after it.
-    fn land(&mut self, own: &[Vec<T>]) -> Result<()> {
+    /// Waits for this rank's slice of the next bucket, combines it, and gives it to the others.
+    fn combine(&mut self, own: &[Vec<T>]) -> Result<()> {
         let (rank, size) = (self.rendezvous.rank, self.rendezvous.nodes.len());
-        match self.rendezvous.under_way.pop_front() {
-            Some(Leg::Slices(bucket)) => {
-                self.receive_slices(bucket)?;
-                self.combine(bucket, own);
-                if is_small(&self.buckets[bucket]) {
-                    return Ok(());
-                }
-                let sum = bytes(&self.block[self.slice(bucket, rank)]);
-                let send: Vec<Outgoing<'_>> = others(rank, size).map(|to| (to, sum)).collect();
-                let room = |from| self.slice(bucket, from).len() * size_of::<T>();
-                let receive: Vec<(usize, usize)> =
-                    others(rank, size).map(|from| (from, room(from))).collect();
-                self.group.start(&send, &receive)?;
-                self.rendezvous.under_way.push_back(Leg::Sums(bucket));
-                Ok(())
-            }
-            Some(Leg::Sums(bucket)) => {
-                let lens: Vec<usize> =
-                    (0..size).map(|rank| self.slice(bucket, rank).len()).collect();
-                let mut rest = &mut self.block[self.buckets[bucket].clone()];
-                let mut receive: Vec<Incoming<'_>> = Vec::with_capacity(size);
-                for (from, len) in lens.into_iter().enumerate() {
-                    let sum;
-                    (sum, rest) = rest.split_at_mut(len);
-                    if from != rank {
-                        receive.push((from, bytes_mut(sum)));
-                    }
-                }
-                self.group.finish(&mut receive)
-            }
-            None => Ok(()),
+        let bucket = self.combined;
+        self.receive_slices(bucket)?;
+        self.add_up(bucket, own);
+        self.combined += 1;
+        if is_small(&self.buckets[bucket]) {
+            return Ok(());
         }
+        let sum = bytes(&self.block[self.slice(bucket, rank)]);
+        let send: Vec<Outgoing<'_>> = others(rank, size).map(|to| (to, sum)).collect();
+        let room = |from| self.slice(bucket, from).len() * size_of::<T>();
+        let receive: Vec<(usize, usize)> =
+            others(rank, size).map(|from| (from, room(from))).collect();
+        self.group.start(SUMS, &send, &receive)
+    }
+
+    /// Waits for the others' slices of the next bucket.
+    fn gather(&mut self) -> Result<()> {
+        let (rank, size) = (self.rendezvous.rank, self.rendezvous.nodes.len());
+        let bucket = self.whole;
+        self.whole += 1;
+        if is_small(&self.buckets[bucket]) {
+            return Ok(());
+        }
+        let lens: Vec<usize> = (0..size).map(|rank| self.slice(bucket, rank).len()).collect();
+        let mut rest = &mut self.block[self.buckets[bucket].clone()];
+        let mut receive: Vec<Incoming<'_>> = Vec::with_capacity(size);
+        for (from, len) in lens.into_iter().enumerate() {
+            let sum;
+            (sum, rest) = rest.split_at_mut(len);
+            if from != rank {
+                receive.push((from, bytes_mut(sum)));
+            }
+        }
+        self.group.finish(SUMS, &mut receive)
     }
 
     /// Waits for this rank's slice of the others' nodes.
@@ -337,13 +345,13 @@ impl<'a, T: Scalar> Transit<'a, T> {
                 (into, rest) = rest.split_at_mut(mine);
                 receive.push((from, bytes_mut(into)));
             }
-            self.group.finish(&mut receive)?;
+            self.group.finish(SLICES, &mut receive)?;
         }
         Ok(())
     }
 
     /// Combines all ranks' nodes in this rank's slice.
-    fn combine(&mut self, bucket: usize, own: &[Vec<T>]) {
+    fn add_up(&mut self, bucket: usize, own: &[Vec<T>]) {
         let (mine, start) = (self.slice(bucket, self.rendezvous.rank), self.theirs(0..bucket));
         let Rendezvous { rank, nodes, meeting, received, .. } = &*self.rendezvous;
         let size = nodes.len();

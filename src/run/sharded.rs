@@ -508,9 +508,13 @@ impl<T: Scalar> Worker<T> {
         if let Some(transit) = transit {
             for (bucket, stop) in level.buckets.iter().zip(&*stops) {
                 let Some(stop) = *stop else { break };
-                let next = done..stop.max(done);
-                done = next.end;
-                executor.run_some(next, graph, variables, values, &mut team, finite)?;
+                while done < stop {
+                    // One by one, if something has left that may have arrived meanwhile.
+                    let next = done..if transit.is_under_way() { done + 1 } else { stop };
+                    done = next.end;
+                    executor.run_some(next, graph, variables, values, &mut team, finite)?;
+                    transit.look(&self.sums[..self.nodes.len()])?;
+                }
                 fold(&mut self.sums, joins, level, bucket.clone(), executor.partials_so_far());
                 rest = bucket.start;
                 transit.send(&self.sums[..self.nodes.len()])?;
