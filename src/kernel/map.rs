@@ -1,7 +1,7 @@
 //! Fused elementwise loops: a short program over registers of a few hundred elements that stay
 //! in L1, run block by block. Knows nothing of graphs; the plan says what to load and where.
 
-use super::cpu::{Level, multiversion};
+use super::cpu::{Level, fetch, multiversion};
 use super::reduce::{sum_block, sum_blocks};
 use crate::scalar::Scalar;
 use crate::shape::MAX_RANK;
@@ -15,6 +15,9 @@ pub(crate) const MAX_INPUTS: usize = 16;
 pub(crate) const MAX_OUTPUTS: usize = 6;
 pub(crate) const MAX_REGISTERS: usize = 24;
 pub(crate) const MAX_SUMS: usize = 4;
+
+/// Bytes of a loop's memory above which it is not in the cache of one core.
+const CACHED: usize = 1 << 20;
 
 /// The loop of an elementwise op over slices of equal length.
 #[derive(Clone, Copy, Debug)]
@@ -224,8 +227,21 @@ impl<T: Scalar> MapLoop<T> {
             }
             copy += if *access == Access::Dense { 0 } else { BLOCK };
         }
+        let dense = self.inputs.iter().filter(|a| **a == Access::Dense).count();
+        let is_large = range.len() * (dense + self.n_outputs) * size_of::<T>() > CACHED;
         for start in (0..range.len()).step_by(BLOCK) {
             let n = BLOCK.min(range.len() - start);
+            if is_large {
+                // The processor loses a stream that rests while it works on a block.
+                let next = start + n..range.len().min(start + n + BLOCK);
+                let dense = |(x, access): (&&[T], &Access)| {
+                    if *access == Access::Dense {
+                        fetch_lines(&x[next.clone()]);
+                    }
+                };
+                inputs.iter().zip(&self.inputs).for_each(dense);
+                outputs.iter().for_each(|y| fetch_lines(&y[next.clone()]));
+            }
             let mut copy = 0;
             for (access, x) in self.inputs.iter().zip(inputs) {
                 match access {
@@ -261,6 +277,11 @@ impl<T: Scalar> MapLoop<T> {
             }
         }
     }
+}
+
+/// Asks for all cache lines of x.
+fn fetch_lines<T>(x: &[T]) {
+    x.iter().step_by(64 / size_of::<T>()).for_each(fetch);
 }
 
 /// Sum number `i` of a loop of `n_sums`, from those of all its blocks.

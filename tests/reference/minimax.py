@@ -45,10 +45,6 @@ def sinh_tail(x):
     return (mp.sinh(x) / x - 1) / x**2 if x > TINY else mpf(1) / 6
 
 
-def tanh_tail(x):
-    return (mp.tanh(x) / x - 1) / x**2 if x > TINY else mpf(-1) / 3
-
-
 def erf_head(x):
     return mp.erf(x) / x - 1 if x > TINY else 2 / mp.sqrt(mp.pi) - 1
 
@@ -77,8 +73,6 @@ POLYNOMIALS = {
     "COS: (cos(x) - 1 + x^2 / 2) / x^4 of x^2": (
         even(cos_tail), 0, QUARTER_PI**2, lambda z: z * z, 3, 6),
     "SINH: (sinh(x) / x - 1) / x^2 of x^2": (even(sinh_tail), 0, 1, lambda z: z, 3, 7),
-    "TANH: (tanh(x) / x - 1) / x^2 of x^2": (
-        even(tanh_tail), 0, mpf(49) / 100, lambda z: z, 5, 12),
     "ERF: erf(x) / x - 1 of x^2": (
         even(erf_head), 0, 1, lambda z: 1 / (1 + even(erf_head)(z)), 7, 12),
     "ERFCX: e^(x^2) erfc(x) of x - 2, 1 <= x <= 4": (

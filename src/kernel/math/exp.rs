@@ -2,23 +2,34 @@
 
 use super::{Elementary, at_most, polynomial, tiny};
 use crate::kernel::cpu::Level;
+use std::f64::consts::LOG2_E;
 
 #[inline(always)]
 pub(super) fn exp<L: Level, T: Elementary>(x: T) -> T {
-    let x = at_most(x, T::EXP_MAX);
-    let x = if x < T::EXP_MIN { T::EXP_MIN } else { x };
-    let (y, n) = exp_scaled::<L, T>(x);
+    let x = clamped(x, T::EXP_MAX);
+    let (k, n) = x.nearest_product::<L>(T::lit(LOG2_E));
     // Two factors, the second of which may round into the subnormals or overflow.
     let [a, b] = T::two_powers(n);
-    y * a * b
+    L::mul_add(small_expm1::<L, T>(less::<L, T>(x, k)), a, a) * b
 }
 
-/// y and n of eˣ = 2ⁿ·y with y near 1.
+/// x from `EXP_MIN` to `limit`; NaN stays.
 #[inline(always)]
-pub(super) fn exp_scaled<L: Level, T: Elementary>(x: T) -> (T, T::Bits) {
-    let (k, n) = (x * T::lit(std::f64::consts::LOG2_E)).nearest();
-    let r = L::mul_add(-k, T::LN_2[1], L::mul_add(-k, T::LN_2[0], x));
-    (L::mul_add(r * r, polynomial::<L, T>(T::EXP, r), r) + T::lit(1.0), n)
+fn clamped<T: Elementary>(x: T, limit: T) -> T {
+    let x = at_most(x, limit);
+    if x < T::EXP_MIN { T::EXP_MIN } else { x }
+}
+
+/// x − k·ln 2
+#[inline(always)]
+pub(super) fn less<L: Level, T: Elementary>(x: T, k: T) -> T {
+    L::mul_add(-k, T::LN_2[1], L::mul_add(-k, T::LN_2[0], x))
+}
+
+/// eʳ − 1 for |r| ≤ ln 2 / 2
+#[inline(always)]
+pub(super) fn small_expm1<L: Level, T: Elementary>(r: T) -> T {
+    L::mul_add(r * r, polynomial::<L, T>(T::EXP, r), r)
 }
 
 #[inline(always)]
@@ -47,17 +58,23 @@ pub(super) fn quarter_expm1_pair<L: Level, T: Elementary>(x: T) -> [T; 2] {
 /// 2ⁿ/4, r and eʳ − 1 − r of x = n·ln 2 + r. The power must be a normal number.
 #[inline(always)]
 pub(super) fn exp_parts<L: Level, T: Elementary>(x: T) -> (T, T, T) {
-    let (k, n) = (x * T::lit(std::f64::consts::LOG2_E)).nearest();
+    let (k, n) = (x * T::lit(LOG2_E)).nearest();
     let high = L::mul_add(-k, T::LN_2[0], x);
     let low = k * T::LN_2[1];
     let r = high - low;
     let rounding = (high - r) - low;
     let rest = L::mul_add(r * r, polynomial::<L, T>(T::EXP, r), rounding);
-    (T::quarter_power(n), r, rest)
+    (T::lit(0.25).scaled(n), r, rest)
 }
 
+/// u/(u + u·2ⁿ·eʳ) of −x = n·ln 2 + r, with a u for which the power stays finite until the
+/// quotient is 0.
 #[inline(always)]
 pub(super) fn sigmoid<L: Level, T: Elementary>(x: T) -> T {
-    let e = exp::<L, T>(-x.abs());
-    (if x < T::lit(0.0) { e } else { T::lit(1.0) }) / (T::lit(1.0) + e)
+    // It rounds to 1 well before 40, where the power is still a normal number.
+    let minus = -clamped(x, T::lit(40.0));
+    let (k, n) = minus.nearest_product::<L>(T::lit(LOG2_E));
+    let unit = T::lit(1.0 / (1u64 << 60) as f64);
+    let power = unit.scaled(n);
+    unit / L::mul_add(small_expm1::<L, T>(less::<L, T>(minus, k)), power, power + unit)
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::excessive_precision, clippy::unreadable_literal)] // as the script prints them
 
 use crate::Scalar;
-use crate::kernel::cpu::Level;
+use crate::kernel::cpu::{Level, Unfused};
 
 /// A type the elementary functions are written for.
 pub(crate) trait Elementary: Scalar {
@@ -30,7 +30,6 @@ pub(crate) trait Elementary: Scalar {
     const SIN: &'static [Self];
     const COS: &'static [Self];
     const SINH: &'static [Self];
-    const TANH: &'static [Self];
     const ERF: &'static [Self];
     const ERFCX: &'static [Self];
     const ATAN: &'static [Self];
@@ -38,8 +37,10 @@ pub(crate) trait Elementary: Scalar {
 
     /// The nearest integer (|x| < 2^21), also as low bits for the functions below.
     fn nearest(self) -> (Self, Self::Bits);
-    /// 2^(n − 2), a normal number.
-    fn quarter_power(n: Self::Bits) -> Self;
+    /// The same of a product, which is not rounded first where the level need not.
+    fn nearest_product<L: Level>(self, factor: Self) -> (Self, Self::Bits);
+    /// x·2^n, where both are normal numbers.
+    fn scaled(self, n: Self::Bits) -> Self;
     /// Two factors of 2^n, for n down to the logarithm of half the least subnormal.
     fn two_powers(n: Self::Bits) -> [Self; 2];
     /// Whether n is odd, and whether n/2 rounded down is.
@@ -60,15 +61,20 @@ macro_rules! bits {
 
         #[inline(always)]
         fn nearest(self) -> ($T, $Bits) {
+            self.nearest_product::<Unfused>(1.0)
+        }
+
+        #[inline(always)]
+        fn nearest_product<L: Level>(self, factor: $T) -> ($T, $Bits) {
             // Numbers of this size are the integers, so the sum is rounded to one.
             const MAGIC: $T = 1.5 * ((1 as $Bits) << $digits) as $T;
-            let sum = self + MAGIC;
+            let sum = L::mul_add(self, factor, MAGIC);
             (sum - MAGIC, sum.to_bits().wrapping_sub(MAGIC.to_bits()))
         }
 
         #[inline(always)]
-        fn quarter_power(n: $Bits) -> $T {
-            $T::from_bits(n.wrapping_add($T::MAX_EXP as $Bits - 3) << $digits)
+        fn scaled(self, n: $Bits) -> $T {
+            $T::from_bits(self.to_bits().wrapping_add(n << $digits))
         }
 
         #[inline(always)]
@@ -123,8 +129,6 @@ impl Elementary for f32 {
     const SIN: &'static [Self] = &[-0.16666655, 0.008332178, -0.00019517241];
     const COS: &'static [Self] = &[0.041666646, -0.0013887367, 2.4438366e-05];
     const SINH: &'static [Self] = &[0.16666718, 0.008330212, 0.0002037739];
-    const TANH: &'static [Self] =
-        &[-0.33333197, 0.13329242, -0.053566948, 0.020111566, -0.0051550423];
     const ERF: &'static [Self] = &[
         0.12837917,
         -0.37612626,
@@ -215,20 +219,6 @@ impl Elementary for f64 {
         2.5052123398465796e-08,
         1.605724034703374e-10,
         7.759312078890281e-13,
-    ];
-    const TANH: &'static [Self] = &[
-        -0.33333333333333104,
-        0.13333333333300593,
-        -0.053968253952140284,
-        0.02186948813783033,
-        -0.00886322974619566,
-        0.0035920743805188315,
-        -0.0014555006642658556,
-        0.0005885991471355785,
-        -0.0002348819709223325,
-        8.81843861918922e-05,
-        -2.711406866624306e-05,
-        4.816220792785322e-06,
     ];
     const ERF: &'static [Self] = &[
         0.12837916709551256,

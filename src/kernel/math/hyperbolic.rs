@@ -1,18 +1,21 @@
-//! tanh, sinh and cosh: near 0 polynomials or eˣ − 1, which keep their accuracy there.
+//! tanh, sinh and cosh: near 0 by eˣ − 1 or a polynomial, which keep their accuracy there.
 
-use super::exp::{exp_parts, exp_scaled, quarter_expm1_pair};
+use super::exp::{exp_parts, less, quarter_expm1_pair, small_expm1};
 use super::{Elementary, at_most, polynomial};
 use crate::kernel::cpu::Level;
+use std::f64::consts::LOG2_E;
 
+/// h/(1 + h) with h = (e²ᵃ − 1)/2
 #[inline(always)]
 pub(super) fn tanh<L: Level, T: Elementary>(x: T) -> T {
-    let (a, quarter, half) = (x.abs(), T::lit(0.25), T::lit(0.5));
-    let z = a * a;
-    let near = L::mul_add(a * z, polynomial::<L, T>(T::TANH, z), a);
-    // 1 − 2/(e²ᵃ + 1), which rounds to 1 well before 22.
-    let (y, n) = exp_scaled::<L, T>(T::lit(2.0) * at_most(a, T::lit(22.0)));
-    let far = T::lit(1.0) - half / L::mul_add(y, T::quarter_power(n), quarter);
-    (if a < T::lit(0.7) { near } else { far }).copysign(x)
+    // It rounds to 1 well before 22.
+    let (twice, half) = (T::lit(2.0) * at_most(x.abs(), T::lit(22.0)), T::lit(0.5));
+    let (k, n) = twice.nearest_product::<L>(T::lit(LOG2_E));
+    let power = half.scaled(n);
+    let h = L::mul_add(small_expm1::<L, T>(less::<L, T>(twice, k)), power, power - half);
+    let y = h / (T::lit(1.0) + h);
+    // h − h·y is the same, and for small h the rounding of 1 + h is small in it.
+    (if twice < T::lit(0.6) { L::mul_add(-h, y, h) } else { y }).copysign(x)
 }
 
 #[inline(always)]
