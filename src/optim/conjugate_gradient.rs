@@ -1,6 +1,6 @@
 //! Nonlinear conjugate gradients by the direction of Hager and Zhang (2005).
 
-use super::descent::{Directions, Limits, Lines, Vectors, descend, descends};
+use super::descent::{Directions, Limits, Lines, Vectors, descend, descends, searches};
 use super::full_batch::{Method, Objective, Observer};
 use super::outcome::{Outcome, Progress};
 use super::search::{Point, Wolfe};
@@ -48,26 +48,15 @@ pub struct ConjugateGradient {
     wolfe: Wolfe,
 }
 
-impl Default for ConjugateGradient {
-    fn default() -> Self {
-        ConjugateGradient::new()
-    }
-}
-
 impl ConjugateGradient {
     /// The defaults that each method here names.
     pub fn new() -> Self {
         ConjugateGradient { limits: Limits::DEFAULT, wolfe: Wolfe { c1: 1e-4, c2: 0.1 } }
     }
-
-    /// With these constants of the strong Wolfe conditions, 0 < c₁ < ½ and c₁ < c₂ < 1; the
-    /// defaults are 10⁻⁴ and 0.1 (Nocedal and Wright, *Numerical Optimization*, section 3.1).
-    pub fn with_wolfe(self, c1: f64, c2: f64) -> Self {
-        ConjugateGradient { wolfe: Wolfe { c1, c2 }, ..self }
-    }
 }
 
 descends!(ConjugateGradient, limits);
+searches!(ConjugateGradient, wolfe, "0.1");
 
 impl Method for ConjugateGradient {
     fn name(&self) -> &str {

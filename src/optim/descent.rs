@@ -43,9 +43,15 @@ impl Limits {
     }
 }
 
-/// The builders of [`Limits`] and the calls that make a handle, given where the limits are.
+/// The defaults, the builders of [`Limits`] and the calls that make a handle, given where the limits are.
 macro_rules! descends {
     ($name:ident, $limits:ident) => {
+        impl Default for $name {
+            fn default() -> Self {
+                $name::new()
+            }
+        }
+
         impl $name {
             /// Converged when ‖∇loss‖∞ is at most this, which is ≥ 0; the default is √ε of the
             /// tape's type, 1.5·10⁻⁸ in f64 and 3.5·10⁻⁴ in f32. With 0 it goes on until nothing
@@ -97,6 +103,22 @@ macro_rules! descends {
     };
 }
 pub(super) use descends;
+
+/// The builder of a line search's constants, given where they are and the default of c₂.
+macro_rules! searches {
+    ($name:ident, $wolfe:ident, $c2:literal) => {
+        impl $name {
+            /// With these constants of the strong Wolfe conditions, 0 < c₁ < ½ and c₁ < c₂ < 1; the
+            #[doc = concat!("defaults are 10⁻⁴ and ", $c2)]
+            /// (Nocedal and Wright, *Numerical Optimization*, section 3.1).
+            pub fn with_wolfe(mut self, c1: f64, c2: f64) -> Self {
+                self.$wolfe = $crate::optim::search::Wolfe { c1, c2 };
+                self
+            }
+        }
+    };
+}
+pub(super) use searches;
 
 /// The present point with its gradient, the direction, and the point that is tried with its own.
 pub(super) struct Vectors<'a, T> {

@@ -1,7 +1,7 @@
 //! L-BFGS (Nocedal 1980, Liu and Nocedal 1989): quasi-Newton steps from the last few changes of
 //! variables and gradient.
 
-use super::descent::{Directions, Limits, Lines, Vectors, descend, descends};
+use super::descent::{Directions, Limits, Lines, Vectors, descend, descends, searches};
 use super::full_batch::{Method, Objective, Observer};
 use super::outcome::{Outcome, Progress};
 use super::search::{Point, Wolfe};
@@ -78,12 +78,6 @@ pub struct Lbfgs {
     wolfe: Wolfe,
 }
 
-impl Default for Lbfgs {
-    fn default() -> Self {
-        Lbfgs::new()
-    }
-}
-
 impl Lbfgs {
     /// The defaults that each method here names.
     pub fn new() -> Self {
@@ -94,15 +88,10 @@ impl Lbfgs {
     pub fn with_history(self, history: usize) -> Self {
         Lbfgs { history, ..self }
     }
-
-    /// With these constants of the strong Wolfe conditions, 0 < c₁ < ½ and c₁ < c₂ < 1; the
-    /// defaults are 10⁻⁴ and 0.9 (Nocedal and Wright, *Numerical Optimization*, section 3.1).
-    pub fn with_wolfe(self, c1: f64, c2: f64) -> Self {
-        Lbfgs { wolfe: Wolfe { c1, c2 }, ..self }
-    }
 }
 
 descends!(Lbfgs, limits);
+searches!(Lbfgs, wolfe, "0.9");
 
 impl Method for Lbfgs {
     fn name(&self) -> &str {

@@ -58,12 +58,6 @@ pub struct LbfgsB {
     bounds: Option<Bounds>,
 }
 
-impl Default for LbfgsB {
-    fn default() -> Self {
-        LbfgsB::new()
-    }
-}
-
 impl LbfgsB {
     /// The defaults that each method here names; no bounds.
     pub fn new() -> Self {

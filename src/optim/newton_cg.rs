@@ -1,7 +1,7 @@
 //! Newton-CG (truncated Newton) with a line search: directions by conjugate gradients on products
 //! with the Hessian.
 
-use super::descent::{Directions, Limits, Lines, Vectors, descend, descends, pieces};
+use super::descent::{Directions, Limits, Lines, Vectors, descend, descends, pieces, searches};
 use super::full_batch::{Method, Objective, Observer};
 use super::outcome::{Outcome, Progress};
 use super::search::{Point, Wolfe};
@@ -53,26 +53,15 @@ pub struct NewtonCg {
     wolfe: Wolfe,
 }
 
-impl Default for NewtonCg {
-    fn default() -> Self {
-        NewtonCg::new()
-    }
-}
-
 impl NewtonCg {
     /// The defaults that each method here names.
     pub fn new() -> Self {
         NewtonCg { limits: Limits::DEFAULT, wolfe: Wolfe { c1: 1e-4, c2: 0.9 } }
     }
-
-    /// With these constants of the strong Wolfe conditions, 0 < c₁ < ½ and c₁ < c₂ < 1; the
-    /// defaults are 10⁻⁴ and 0.9 (Nocedal and Wright, *Numerical Optimization*, section 3.1).
-    pub fn with_wolfe(self, c1: f64, c2: f64) -> Self {
-        NewtonCg { wolfe: Wolfe { c1, c2 }, ..self }
-    }
 }
 
 descends!(NewtonCg, limits);
+searches!(NewtonCg, wolfe, "0.9");
 
 impl Method for NewtonCg {
     fn name(&self) -> &str {

@@ -62,12 +62,6 @@ pub struct TrustRegion {
     radius: f64,
 }
 
-impl Default for TrustRegion {
-    fn default() -> Self {
-        TrustRegion::new()
-    }
-}
-
 impl TrustRegion {
     /// The defaults that each method here names.
     pub fn new() -> Self {

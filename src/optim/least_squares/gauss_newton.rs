@@ -48,12 +48,6 @@ pub struct GaussNewton {
     options: Options,
 }
 
-impl Default for GaussNewton {
-    fn default() -> Self {
-        GaussNewton::new()
-    }
-}
-
 impl GaussNewton {
     /// The defaults that each method here names.
     pub fn new() -> Self {

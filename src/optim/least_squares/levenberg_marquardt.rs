@@ -79,12 +79,6 @@ pub struct LevenbergMarquardt {
     bounds: Option<Bounds>,
 }
 
-impl Default for LevenbergMarquardt {
-    fn default() -> Self {
-        LevenbergMarquardt::new()
-    }
-}
-
 impl LevenbergMarquardt {
     /// The defaults that each method here names; no bounds.
     pub fn new() -> Self {

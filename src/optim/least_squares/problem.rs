@@ -50,6 +50,12 @@ impl Options {
 /// The builders of [`Options`] and the calls that make a handle, given where the options are.
 macro_rules! fits {
     ($name:ident, $options:ident) => {
+        impl Default for $name {
+            fn default() -> Self {
+                $name::new()
+            }
+        }
+
         impl $name {
             /// Converged when the relative offset (Bates and Watts 1981) is at most this: the
             /// length of the part of the residuals that the Jacobian's columns explain, by that of
