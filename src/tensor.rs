@@ -229,13 +229,15 @@ impl<T: Element> Tensor<T> {
 
     /// Takes this shape; the memory is kept if the length fits. The contents are stale.
     pub(crate) fn resize_for(&mut self, shape: Shape) -> Result<&mut [T]> {
-        let n = checked_len(&shape)?;
-        if self.data.len() != n {
-            self.data.clear();
-            self.data.try_reserve_exact(n).map_err(|_| no_memory(n))?;
-            self.data.resize(n, T::default());
+        if self.shape != shape {
+            let n = checked_len(&shape)?;
+            if self.data.len() != n {
+                self.data.clear();
+                self.data.try_reserve_exact(n).map_err(|_| no_memory(n))?;
+                self.data.resize(n, T::default());
+            }
+            self.shape = shape;
         }
-        self.shape = shape;
         Ok(&mut self.data)
     }
 

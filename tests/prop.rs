@@ -169,7 +169,7 @@ fn grow<'t>(tape: &'t Tape, x: &[E<'t>], steps: &[Step], threshold: f64) -> E<'t
     let mut values = x.to_vec();
     for &(op, i, j) in steps {
         let (a, b) = (values[i % values.len()], values[j % values.len()]);
-        values.push(match op % 20 {
+        values.push(match op % 21 {
             0 => a + b,
             1 => a - b,
             2 => a * b.tanh(),
@@ -189,6 +189,8 @@ fn grow<'t>(tape: &'t Tape, x: &[E<'t>], steps: &[Step], threshold: f64) -> E<'t
             16 => a.matmul(b.slice((0..3,)).tanh()) * 0.3,
             17 => a.reshape([gradtape::ANY]).cumsum(0).reshape_like(a) * 0.1,
             18 => a.t().t() * 1.0 + b * 0.0,
+            // Loops read such parts, and in the gradient zeros around such parts, where they lie.
+            19 => (a.slice((.., 1..)) * b.slice((.., ..2)).tanh()).sum_keep(&[1]) * 0.1 + a,
             // A dead end: b is needed, and nothing flows back to it.
             _ => a.log_softmax(1).exp() + b.greater(threshold) * 0.3,
         });
@@ -197,7 +199,7 @@ fn grow<'t>(tape: &'t Tape, x: &[E<'t>], steps: &[Step], threshold: f64) -> E<'t
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    proptest::collection::vec((0u8..20, 0usize..64, 0usize..64), 5..41)
+    proptest::collection::vec((0u8..21, 0usize..64, 0usize..64), 5..41)
 }
 
 proptest! {

@@ -10,6 +10,9 @@ use std::ops::Range;
 /// Elements in a register: 4 KiB of f64, so that a dozen registers fit into L1 and L2.
 pub(crate) const BLOCK: usize = 512;
 
+/// Elements to which the registers of short loops are rounded: a cache line of f32.
+const VECTOR: usize = 16;
+
 /// The most inputs a loop reads, outputs it writes, registers it holds and sums it makes.
 pub(crate) const MAX_INPUTS: usize = 16;
 pub(crate) const MAX_OUTPUTS: usize = 6;
@@ -146,6 +149,17 @@ pub(crate) enum Access {
     /// One to one, and found in the memory of the output of this number, which the loop writes
     /// over it. There is no slice of its own.
     Over(u8),
+    /// One to one with a part of the input, which starts at this element.
+    Part(usize),
+    /// The input from this element of the loop on, and zeros before and after it.
+    Within(usize),
+}
+
+impl Access {
+    /// Whether the loop's elements lie in the input as they are.
+    fn in_place(&self) -> bool {
+        matches!(self, Access::Dense | Access::Part(_))
+    }
 }
 
 /// A fused loop.
@@ -165,7 +179,13 @@ impl<T: Scalar> MapLoop<T> {
     /// The elements of scratch that [`MapLoop::run`] wants: the registers, and a block for each
     /// input that is not read in place.
     pub(crate) fn scratch(&self) -> usize {
-        (self.n_registers + self.inputs.iter().filter(|a| **a != Access::Dense).count()) * BLOCK
+        let copies = self.inputs.iter().filter(|a| !a.in_place()).count();
+        (self.n_registers + copies) * self.register()
+    }
+
+    /// The elements of a register: a block, or in short loops whole vectors.
+    fn register(&self) -> usize {
+        self.len.next_multiple_of(VECTOR).min(BLOCK)
     }
 
     /// One for each op and sum and element, at most what a number can hold.
@@ -178,7 +198,7 @@ impl<T: Scalar> MapLoop<T> {
         self.len.div_ceil(BLOCK)
     }
 
-    /// Of input `i`, what [`MapLoop::run`] wants for these elements.
+    /// Of the whole input `i`, what [`MapLoop::run`] wants for these elements.
     ///
     /// # Panics
     /// An input that does not fit the loop.
@@ -189,6 +209,7 @@ impl<T: Scalar> MapLoop<T> {
                 assert_eq!(input.len(), self.len, "dense input");
                 &input[range.clone()]
             }
+            Access::Part(start) => &input[start..][range.clone()],
             _ => input,
         }
     }
@@ -198,13 +219,13 @@ impl<T: Scalar> MapLoop<T> {
     ///
     /// # Panics
     /// Slices that do not fit the loop: a fault of the planner.
-    pub(crate) fn run<'s>(
+    pub(crate) fn run(
         &self,
         range: Range<usize>,
         inputs: &[&[T]],
-        outputs: &mut [&'s mut [T]],
+        outputs: &mut [&mut [T]],
         sums: &mut [T],
-        scratch: &'s mut [T],
+        scratch: &mut [T],
     ) {
         assert!(inputs.len() == self.inputs.len() && outputs.len() == self.n_outputs);
         assert!(outputs.iter().all(|y| y.len() == range.len()) && range.end <= self.len);
@@ -213,66 +234,68 @@ impl<T: Scalar> MapLoop<T> {
         if range.is_empty() {
             return;
         }
-        let (registers, copies) = scratch.split_at_mut(self.n_registers * BLOCK);
-        let mut table: [&mut [T]; MAX_REGISTERS] = std::array::from_fn(|_| Default::default());
-        table.iter_mut().zip(registers.chunks_exact_mut(BLOCK)).for_each(|(r, x)| *r = x);
-
-        // One number for all is written down once, for the longest block.
-        let mut copy = 0;
-        for (access, x) in self.inputs.iter().zip(inputs) {
-            match access {
-                Access::Dense => assert_eq!(x.len(), range.len(), "dense input"),
-                Access::Splat => copies[copy..][..range.len().min(BLOCK)].fill(x[0]),
-                Access::Strided { .. } | Access::Over(_) => {}
+        let size = self.register();
+        // Inputs that are not read in place have a register each, after the others.
+        let (mut copies, mut n_registers) = ([IN_PLACE; MAX_INPUTS], self.n_registers);
+        for ((copy, access), x) in copies.iter_mut().zip(&self.inputs).zip(inputs) {
+            if access.in_place() {
+                assert_eq!(x.len(), range.len(), "dense input");
+                continue;
             }
-            copy += if *access == Access::Dense { 0 } else { BLOCK };
+            *copy = n_registers as u8;
+            if *access == Access::Splat {
+                // Once, for the longest block.
+                scratch[n_registers * size..][..range.len().min(BLOCK)].fill(x[0]);
+            }
+            n_registers += 1;
         }
-        let dense = self.inputs.iter().filter(|a| **a == Access::Dense).count();
-        let is_large = range.len() * (dense + self.n_outputs) * size_of::<T>() > CACHED;
+        let in_place = || self.inputs.iter().filter(|a| a.in_place()).count();
+        let bytes = || range.len() * (in_place() + self.n_outputs) * size_of::<T>();
+        let is_large = range.len() > BLOCK && bytes() > CACHED;
         for start in (0..range.len()).step_by(BLOCK) {
             let n = BLOCK.min(range.len() - start);
             if is_large {
                 // The processor loses a stream that rests while it works on a block.
                 let next = start + n..range.len().min(start + n + BLOCK);
-                let dense = |(x, access): (&&[T], &Access)| {
-                    if *access == Access::Dense {
+                let in_place = |(x, access): (&&[T], &Access)| {
+                    if access.in_place() {
                         fetch_lines(&x[next.clone()]);
                     }
                 };
-                inputs.iter().zip(&self.inputs).for_each(dense);
+                inputs.iter().zip(&self.inputs).for_each(in_place);
                 outputs.iter().for_each(|y| fetch_lines(&y[next.clone()]));
             }
-            let mut copy = 0;
-            for (access, x) in self.inputs.iter().zip(inputs) {
+            for ((access, x), &copy) in self.inputs.iter().zip(inputs).zip(&copies) {
+                let at = copy as usize * size;
                 match access {
                     Access::Strided { rank, extents, strides } => {
-                        let block = &mut copies[copy..copy + n];
+                        let block = &mut scratch[at..at + n];
                         Walk::from(range.start + start, x, *rank, extents, strides).fill(block);
                     }
                     Access::Over(o) => {
                         let x = &outputs[*o as usize][start..start + n];
-                        copies[copy..copy + n].copy_from_slice(x);
+                        scratch[at..at + n].copy_from_slice(x);
                     }
-                    Access::Dense | Access::Splat => {}
+                    Access::Within(first) => {
+                        let block = &mut scratch[at..at + n];
+                        // Before, of and behind the input, as far as this block has them.
+                        let here = |at: usize| at.saturating_sub(range.start + start).min(n);
+                        let (from, to) = (here(*first), here(first + x.len()));
+                        block[..from].fill(T::zero());
+                        let skipped = (range.start + start).saturating_sub(*first).min(x.len());
+                        block[from..to].copy_from_slice(&x[skipped..][..to - from]);
+                        block[to..].fill(T::zero());
+                    }
+                    Access::Dense | Access::Splat | Access::Part(_) => {}
                 }
-                copy += if *access == Access::Dense { 0 } else { BLOCK };
             }
-            let mut blocks: [&[T]; MAX_INPUTS] = [&[]; MAX_INPUTS];
-            let mut copy = 0;
-            for ((block, access), x) in blocks.iter_mut().zip(&self.inputs).zip(inputs) {
-                if *access == Access::Dense {
-                    *block = &x[start..start + n];
-                } else {
-                    *block = &copies[copy..copy + n];
-                    copy += BLOCK;
-                }
-            }
+            let block = Block { start, n, size, inputs, copies: &copies };
             for step in &self.code {
                 if let Target::Sum(sum) = step.to {
-                    let x = place(step.args[0], start, n, &blocks, &table, outputs);
+                    let x = block.find(step.args[0], (&*scratch, &[]), outputs);
                     sums[start / BLOCK * self.n_sums + sum as usize] = sum_block(x);
                 } else {
-                    step.run_block(start, n, &blocks, &mut table, outputs);
+                    step.run_block(&block, outputs, scratch);
                 }
             }
         }
@@ -290,23 +313,34 @@ pub(crate) fn total<T: Scalar>(sums: &[T], n_sums: usize, i: usize) -> T {
 }
 
 impl<T: Scalar> Instruction<T> {
-    fn run_block<'s>(
+    fn run_block(&self, block: &Block<'_, T>, outputs: &mut [&mut [T]], scratch: &mut [T]) {
+        // The target is taken out, so that the others can be read beside it. An instruction never
+        // reads the place it writes; the planner gives it another one.
+        match self.to {
+            Target::Register(r) => {
+                let (before, rest) = scratch.split_at_mut(r as usize * block.size);
+                let (y, after) = rest.split_at_mut(block.size);
+                self.run_on(block, (before, after), outputs, &mut y[..block.n]);
+            }
+            Target::Output(o) => {
+                let y = std::mem::take(&mut outputs[o as usize]);
+                let here = &mut y[block.start..block.start + block.n];
+                self.run_on(block, (&*scratch, &[]), outputs, here);
+                outputs[o as usize] = y;
+            }
+            Target::Sum(_) => {}
+        }
+    }
+
+    #[inline(always)]
+    fn run_on(
         &self,
-        start: usize,
-        n: usize,
-        blocks: &[&[T]; MAX_INPUTS],
-        registers: &mut [&'s mut [T]; MAX_REGISTERS],
-        outputs: &mut [&'s mut [T]],
+        block: &Block<'_, T>,
+        registers: (&[T], &[T]),
+        outputs: &[&mut [T]],
+        y: &mut [T],
     ) {
-        // The target is taken out of its table, so that the others can be read beside it. An
-        // instruction never reads the place it writes; the planner gives it another one.
-        let (taken, from) = match self.to {
-            Target::Register(r) => (std::mem::take(&mut registers[r as usize]), 0),
-            Target::Output(o) => (std::mem::take(&mut outputs[o as usize]), start),
-            Target::Sum(_) => return,
-        };
-        let y = &mut taken[from..from + n];
-        let arg = |slot: Slot| place(slot, start, n, blocks, registers, outputs);
+        let arg = |slot: Slot| block.find(slot, registers, outputs);
         let [a, b, c] = self.args;
         match self.run {
             Loop::One(f) => f(arg(a), y),
@@ -314,28 +348,44 @@ impl<T: Scalar> Instruction<T> {
             Loop::Three(f) => f(arg(a), arg(b), arg(c), y),
             Loop::Sum => {}
         }
-        match self.to {
-            Target::Register(r) => registers[r as usize] = taken,
-            Target::Output(o) => outputs[o as usize] = taken,
-            Target::Sum(_) => {}
-        }
     }
 }
 
-/// The block of n elements from `start` on in this slot.
-#[inline]
-fn place<'b, T>(
-    slot: Slot,
+/// The register of an input that has none.
+const IN_PLACE: u8 = u8::MAX;
+
+/// The n elements from `start` on, and where those of the inputs are.
+struct Block<'a, T> {
     start: usize,
     n: usize,
-    blocks: &[&'b [T]; MAX_INPUTS],
-    registers: &'b [&mut [T]; MAX_REGISTERS],
-    outputs: &'b [&mut [T]],
-) -> &'b [T] {
-    match slot {
-        Slot::Input(i) => blocks[i as usize],
-        Slot::Register(r) => &registers[r as usize][..n],
-        Slot::Output(o) => &outputs[o as usize][start..start + n],
+    /// The elements of a register.
+    size: usize,
+    inputs: &'a [&'a [T]],
+    /// For each input its register, or [`IN_PLACE`].
+    copies: &'a [u8; MAX_INPUTS],
+}
+
+impl<T> Block<'_, T> {
+    /// The elements in this slot. Of the registers one may be missing, between two parts.
+    #[inline(always)]
+    fn find<'b>(
+        &'b self,
+        slot: Slot,
+        (before, after): (&'b [T], &'b [T]),
+        outputs: &'b [&mut [T]],
+    ) -> &'b [T] {
+        let register = |r: u8| match (r as usize * self.size).checked_sub(before.len()) {
+            None => &before[r as usize * self.size..][..self.n],
+            Some(past) => &after[past - self.size..][..self.n],
+        };
+        match slot {
+            Slot::Register(r) => register(r),
+            Slot::Input(i) => match self.copies[i as usize] {
+                IN_PLACE => &self.inputs[i as usize][self.start..self.start + self.n],
+                r => register(r),
+            },
+            Slot::Output(o) => &outputs[o as usize][self.start..self.start + self.n],
+        }
     }
 }
 
@@ -371,6 +421,15 @@ impl<'a, T: Scalar> Walk<'a, T> {
     }
 
     fn fill(&mut self, mut block: &mut [T]) {
+        if let (&[extent, n_columns], &[0, step]) = (self.extents, self.strides)
+            && (block.len(), self.offset) == (extent * n_columns, 0)
+        {
+            // One number for each column, as a bias over a small batch: all of it at once.
+            for (column, x) in block.chunks_exact_mut(extent).zip(self.x.iter().step_by(step)) {
+                column.fill(*x);
+            }
+            return;
+        }
         while !block.is_empty() {
             let n = (self.extents[0] - self.at[0]).min(block.len());
             let (run, rest) = block.split_at_mut(n);
@@ -476,6 +535,36 @@ mod tests {
                     let want = (x[i] + bias[i / rows]) * 4.0;
                     assert_eq!((y[i], z[i]), (want, want - x[i]), "{i} of {rows} rows, {cut}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn parts_and_zeros_around_one_are_read_where_they_lie() {
+        let sub: Loop<f64> = Loop::Two(|a, b, y| each2(|a, b| a - b, a, b, y));
+        for (n, first, inner) in [(1, 0, 1), (10, 3, 6), (1300, 511, 2), (1300, 5, 1295)] {
+            let x: Vec<f64> = (0..n + 4).map(|i| i as f64 * 0.5).collect();
+            let part: Vec<f64> = (0..inner).map(|i| 7.0 - i as f64).collect();
+            let args = [Slot::Input(0), Slot::Input(1), Slot::Input(0)];
+            let program = MapLoop {
+                code: vec![Instruction { run: sub, args, to: Target::Output(0) }],
+                inputs: vec![Access::Part(3), Access::Within(first)],
+                n_outputs: 1,
+                n_registers: 0,
+                n_sums: 0,
+                n_ops: 1,
+                len: n,
+            };
+            let around = |i: usize| i.checked_sub(first).and_then(|i| part.get(i)).unwrap_or(&0.0);
+            let want: Vec<f64> = (0..n).map(|i| x[i + 3] - around(i)).collect();
+            let (mut y, mut scratch) = (vec![f64::NAN; n], vec![f64::NAN; program.scratch()]);
+            for cut in [0, BLOCK.min(n), n / BLOCK * BLOCK] {
+                for range in [0..cut, cut..n] {
+                    let inputs = [program.cut(0, &x, &range), program.cut(1, &part, &range)];
+                    let y = &mut y[range.clone()];
+                    program.run(range, &inputs, &mut [y], &mut [], &mut scratch);
+                }
+                assert_eq!(std::mem::replace(&mut y, vec![f64::NAN; n]), want, "{n}, {cut}");
             }
         }
     }

@@ -65,9 +65,9 @@ impl Adam {
         positive::<T>("epsilon", self.epsilon)
     }
 
-    /// 1 − βᵗ of either moment. By libm, because std's powers differ between platforms.
+    /// 1 − βᵗ of either moment.
     pub(super) fn corrections(&self, t: u64) -> [f64; 2] {
-        [self.beta1, self.beta2].map(|beta| 1.0 - libm::pow(beta, t as f64))
+        [self.beta1, self.beta2].map(|beta| 1.0 - power(beta, t))
     }
 
     /// The kernel's numbers, with this rate before the moment and this root below v.
@@ -94,6 +94,19 @@ impl Adam {
         let [c1, c2] = self.corrections(step.t);
         update::adam(self.moments(step, step.rate / c1, c2.sqrt()), w, g, m, v);
     }
+}
+
+/// βᵗ by squares: products round alike everywhere, while std's powers differ between platforms.
+fn power(beta: f64, mut t: u64) -> f64 {
+    let (mut power, mut square) = (1.0, beta);
+    while t > 0 {
+        if t & 1 == 1 {
+            power *= square;
+        }
+        square *= square;
+        t >>= 1;
+    }
+    power
 }
 
 trains!(Adam, pace);

@@ -47,6 +47,7 @@ pub(super) fn schedule<T: Scalar>(program: &Program<T>, passes: Passes) -> Vec<I
     let mut items = Vec::with_capacity(order.len());
     for &id in &order {
         match group_of[id as usize] {
+            u32::MAX if program.part(id).is_some() => {}
             u32::MAX => items.push(Item::One(id)),
             g => {
                 let group = &groups[g as usize];
@@ -378,8 +379,10 @@ pub(super) fn compile<T: Scalar>(
         }
         for (arg, input) in args.iter_mut().zip(reads(id)) {
             *arg = *slots.entry(input).or_insert_with(|| {
-                inputs.push(input);
-                access.push(layout(&program.value(input).shape, &shape));
+                let whole = || (input, layout(&program.value(input).shape, &shape));
+                let (from, how) = program.part(input).unwrap_or_else(whole);
+                inputs.push(from);
+                access.push(how);
                 Slot::Input(inputs.len() as u8 - 1)
             });
         }
@@ -482,6 +485,8 @@ fn layout(from: &Shape, to: &Shape) -> Access {
         }
     }
     match (rank, strides[0]) {
+        // One number under one is read where it is.
+        (0, _) if to.len() == 1 => Access::Dense,
         (0, _) | (1, 0) => Access::Splat,
         (1, 1) => Access::Dense,
         _ => Access::Strided { rank: rank as u8, extents, strides },

@@ -6,6 +6,7 @@ mod guard;
 mod layout;
 mod lower;
 mod memory;
+mod part;
 mod program;
 mod report;
 mod shard;
@@ -299,7 +300,10 @@ pub(crate) fn compile<T: Scalar>(
     request: Request<'_>,
 ) -> Result<Plan<T>> {
     let Request { passes, threads, .. } = request;
-    let program = lower::lower(graph, request)?;
+    let mut program = lower::lower(graph, request)?;
+    if passes.fuse {
+        program.parts = part::parts(&program);
+    }
     let mut schedule = fuse::schedule(&program, passes);
     if passes.stream {
         schedule = stream::stream(&program, schedule);

@@ -1,6 +1,7 @@
 //! What the passes work on: the needed part of the graph with all shapes known.
 
 use super::guard::{Guards, guards};
+use crate::kernel::map::Access;
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
 use crate::tape::op::{ById, Leaf, Op, Rule, ScalarOp};
@@ -28,6 +29,8 @@ pub(super) struct Program<T: Scalar> {
     pub(super) branch: GuardId,
     branches: Vec<GuardId>,
     guards: Vec<Guards>,
+    /// For some values that are not computed, what loops read in their place, and how.
+    pub(super) parts: Vec<Option<(ValueId, Access)>>,
     seen: HashMap<u64, ValueId>,
 }
 
@@ -82,6 +85,7 @@ impl<T: Scalar> Program<T> {
             branch: ALWAYS,
             branches: Vec::new(),
             guards: Vec::new(),
+            parts: Vec::new(),
             seen: HashMap::new(),
         }
     }
@@ -138,6 +142,11 @@ impl<T: Scalar> Program<T> {
     pub(super) fn waits_for(&self, id: ValueId) -> impl Iterator<Item = ValueId> + '_ {
         let predicates = self.guards(id).iter().map(|guard| guard.0);
         self.value(id).inputs.iter().copied().chain(predicates)
+    }
+
+    /// What loops read in place of the value, if it is not computed.
+    pub(super) fn part(&self, id: ValueId) -> Option<(ValueId, Access)> {
+        self.parts.get(id as usize).copied().flatten()
     }
 
     /// The value whose memory this is.

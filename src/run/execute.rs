@@ -98,11 +98,12 @@ impl<T: Scalar> Executor<T> {
         let Executor { plan, floats, indices, exchanged, .. } = self;
         let variables = variables.values.as_slice();
         for (i, step) in instructions.clone().zip(&plan.instructions[instructions]) {
-            let memory = Memory { plan, variables, exchanged, feeds };
-            if !step.guards.iter().all(|guard| memory.is_so(guard, floats)) {
-                continue;
+            if !step.guards.is_empty() {
+                let memory = Memory { plan, variables, exchanged, feeds };
+                if !step.guards.iter().all(|guard| memory.is_so(guard, floats)) {
+                    continue;
+                }
             }
-            let node = graph.node(step.source);
             let event = team.begin(Stage::Instruction(i));
             let at = (&mut *floats, &mut *indices);
             let done = if step.exchanges {
@@ -116,7 +117,9 @@ impl<T: Scalar> Executor<T> {
                 let memory = Memory { plan, variables, exchanged, feeds };
                 instruction(step, at, &mut [], memory, team)
             };
-            done.map_err(|e| e.within(graph.describe(step.source)).at(node.at))?;
+            if let Err(e) = done {
+                return Err(e.within(graph.describe(step.source)).at(graph.node(step.source).at));
+            }
             team.end(event);
             if finite {
                 for o in step.outputs.iter().filter(|o| o.dtype == DType::Float) {
@@ -129,7 +132,8 @@ impl<T: Scalar> Executor<T> {
                         let name = graph.describe(step.source);
                         let text =
                             format!("{name} {}: expected finite numbers, got {bad}", o.shape);
-                        return Err(Error::new(ErrorKind::NotFinite, text).at(node.at));
+                        let at = graph.node(step.source).at;
+                        return Err(Error::new(ErrorKind::NotFinite, text).at(at));
                     }
                 }
             }
@@ -235,22 +239,29 @@ impl<T: Scalar> Executor<T> {
                             let all = state.slots.as_mut_slice().chunks_exact_mut(n);
                             slots.iter_mut().zip(all).for_each(|(s, a)| *s = &mut a[here.clone()]);
                         }
-                        let w = Pieces::new(w, UPDATE_UNIT, *parts);
-                        let slots = slots.map(|s| Pieces::new(s, UPDATE_UNIT, *parts));
-                        team.run(*parts, &|i| {
-                            let part = part_of(here.len(), UPDATE_UNIT, *parts, i);
-                            let part = here.start + part.start..here.start + part.end;
-                            let (w, g) = (w.take(i), &gradients[part.clone()]);
-                            let mut slots = slots.each_ref().map(|s| s.take(i));
+                        let moved = |part: Range<usize>, w: &mut [T], slots: &mut [&mut [T]]| {
+                            let g = &gradients[part.clone()];
                             each_step(steps, ranges, part, |step, at| {
-                                let mut slots = slots.each_mut().map(|s| match s.is_empty() {
-                                    true => &mut [][..],
-                                    false => &mut s[at.clone()],
-                                });
-                                let (w, g) = (&mut w[at.clone()], &g[at.clone()]);
-                                rule.update(step, w, g, &mut slots[..n_slots]);
+                                let mut here: [&mut [T]; MAX_SLOTS] = Default::default();
+                                let here = &mut here[..slots.len()];
+                                for (here, slot) in here.iter_mut().zip(&mut *slots) {
+                                    *here = &mut slot[at.clone()];
+                                }
+                                rule.update(step, &mut w[at.clone()], &g[at], here);
                             });
-                        });
+                        };
+                        if *parts == 1 {
+                            moved(here, w, &mut slots[..n_slots]);
+                        } else {
+                            let w = Pieces::new(w, UPDATE_UNIT, *parts);
+                            let slots = slots.map(|s| Pieces::new(s, UPDATE_UNIT, *parts));
+                            team.run(*parts, &|i| {
+                                let part = part_of(here.len(), UPDATE_UNIT, *parts, i);
+                                let part = here.start + part.start..here.start + part.end;
+                                let mut slots = slots.each_ref().map(|s| s.take(i));
+                                moved(part, w.take(i), &mut slots[..n_slots]);
+                            });
+                        }
                         at += range.len();
                     }
                 }
@@ -478,15 +489,29 @@ fn instruction<T: Scalar>(
     let input = |i: usize| memory.floats(&step.inputs[i], reads.get(i));
     match &step.code {
         Code::Map(code) => {
-            let mut inputs: [&[T]; MAX_INPUTS] = [&[]; MAX_INPUTS];
-            inputs[..step.inputs.len()].iter_mut().enumerate().for_each(|(i, x)| *x = input(i));
-            let inputs = &inputs[..step.inputs.len()];
+            let (mut few, mut many);
+            let inputs: &mut [&[T]] = match step.inputs.len() {
+                n @ 0..=FEW => {
+                    few = [&[][..]; FEW];
+                    &mut few[..n]
+                }
+                n => {
+                    many = [&[][..]; MAX_INPUTS];
+                    &mut many[..n]
+                }
+            };
+            inputs.iter_mut().enumerate().for_each(|(i, x)| *x = input(i));
             let mut outputs: [&mut [T]; MAX_OUTPUTS] = Default::default();
             outputs[..code.n_outputs].iter_mut().for_each(|y| *y = writes.take());
             if parts == 1 {
                 let outputs = &mut outputs[..code.n_outputs];
-                code.run(0..code.len, inputs, outputs, sums, scratch);
+                let all = 0..code.len;
+                for (i, x) in inputs.iter_mut().enumerate() {
+                    *x = code.cut(i, x, &all);
+                }
+                code.run(all, inputs, outputs, sums, scratch);
             } else {
+                let inputs = &*inputs;
                 let outputs = outputs.map(|y| Pieces::new(y, BLOCK, parts));
                 let sums = Pieces::new(&mut *sums, code.n_sums.max(1), parts);
                 let scratch_unit = unit_of(scratch, parts);

@@ -448,7 +448,7 @@ impl<T: Scalar> Session<T> {
         rows: Option<usize>,
     ) -> Result<usize> {
         self.clock += 1;
-        let graph = Arc::clone(&self.graph);
+        let graph = &*self.graph;
         let whole = |feed: &(NodeId, FeedValue<'_, T>)| {
             let (id, shape) = (feed.0, feed.1.shape());
             let rows = rows.filter(|_| is_batch(&graph.node(id).shape));
@@ -471,7 +471,7 @@ impl<T: Scalar> Session<T> {
         let fed: Vec<_> = feeds.iter().map(whole).collect();
         let layout = &self.variables.layout;
         let passes = Passes { fuse: self.passes.fuse && !self.finite, ..self.passes };
-        let (graph, fetched, threads) = (&*graph, &*self.fetched, self.team.threads());
+        let (fetched, threads) = (&*self.fetched, self.team.threads());
         let runner = match self.cut(&fed)? {
             Some(cut) => {
                 let sharded = plan::shard(graph, layout, fetched, &fed, cut, passes, threads)?;

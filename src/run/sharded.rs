@@ -11,7 +11,7 @@ use super::variables::Variables;
 use crate::dist::{Tree, TreeNode};
 use crate::error::{Error, Result, bail};
 use crate::kernel::arena::Arena;
-use crate::kernel::reduce::logsumexp;
+use crate::kernel::reduce::{SOFTMAX_SCRATCH, logsumexp};
 use crate::kernel::team::{MAX_THREADS, Pieces, Team, part, part_of};
 use crate::kernel::vector::{add, sum};
 use crate::plan::{
@@ -626,7 +626,8 @@ fn combine<T: Scalar>(segments: &[(usize, Combine)], start: usize, y: &mut [T], 
             Combine::Min => each(|y, x| if y < x || y.is_nan() { y } else { x }),
             Combine::LogAddExp => each(|y, x| {
                 let mut sum = [T::zero()];
-                logsumexp(&Shape::from(2), 0, &[y, x], &mut sum);
+                let scratch = &mut [T::zero(); SOFTMAX_SCRATCH];
+                logsumexp(&Shape::from(2), 0, &[y, x], &mut sum, scratch);
                 sum[0]
             }),
         }

@@ -93,16 +93,17 @@ pub(in crate::kernel) use table;
 
 /// Of tables for f32 and f64, that of this type at the level to run at, if it is above portable.
 #[cfg(target_arch = "x86_64")]
+#[inline(always)]
 pub(in crate::kernel) fn of_level<K: 'static>(
-    avx512: [&'static dyn Any; 2],
-    avx2: [&'static dyn Any; 2],
+    [single512, double512]: [&'static dyn Any; 2],
+    [single, double]: [&'static dyn Any; 2],
 ) -> Option<&'static K> {
-    let tables = match Cpu::get() {
-        Cpu::Avx512 => avx512,
-        Cpu::Avx2Fma => avx2,
-        Cpu::Portable => return None,
-    };
-    tables.into_iter().find_map(|table| table.downcast_ref())
+    // Each comparison with types that are known here: it is done when this is compiled.
+    match Cpu::get() {
+        Cpu::Avx512 => single512.downcast_ref().or(double512.downcast_ref()),
+        Cpu::Avx2Fma => single.downcast_ref().or(double.downcast_ref()),
+        Cpu::Portable => None,
+    }
 }
 
 impl<T: Scalar> Kernels<T> {

@@ -207,6 +207,17 @@ impl Blocks {
     }
 }
 
+/// 0, `step`, 2·`step`, … below n. Unlike `step_by` it does not divide beforehand, which small
+/// products would notice.
+fn steps(n: usize, step: usize) -> impl Iterator<Item = usize> {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let at = next;
+        next += step;
+        (at < n).then_some(at)
+    })
+}
+
 /// The first `wanted` elements on a cache line; the alignment is for speed, no result shows it.
 fn aligned<T>(scratch: &mut [T], wanted: usize) -> &mut [T] {
     let (pad, got) = (LINE / size_of::<T>(), scratch.len());
@@ -331,10 +342,10 @@ fn dots<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch:
     let (rows, cols) = (even(m, rows, 1), even(n, cols, 1));
     let at: [usize; DOTS.0] = std::array::from_fn(|row| row * a.row_stride);
     let mut out = DotBlock::default();
-    for p in (0..k).step_by(DOTS_KC) {
+    for p in steps(k, DOTS_KC) {
         let add = add || p > 0;
-        for i in (0..m).step_by(rows) {
-            for j in (0..n).step_by(cols) {
+        for i in steps(m, rows) {
+            for j in steps(n, cols) {
                 let block = Dots {
                     at: &at[..rows.min(m - i)],
                     cols: cols.min(n - j),
@@ -380,28 +391,28 @@ fn tiles<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch
         0 => (&mut [][..], &mut [][..]),
         wanted => aligned(scratch, wanted).split_at_mut(a_len),
     };
-    for j0 in (0..n).step_by(nc) {
+    for j0 in steps(n, nc) {
         let n = nc.min(n - j0);
         let in_tiles = in_tiles && n >= nr;
-        for p0 in (0..k).step_by(kc) {
+        for p0 in steps(k, kc) {
             let k = kc.min(k - p0);
             let add = add || p0 > 0;
             let b = b.block(p0, j0, k, n);
             if pack_b {
                 pack(b.t(), nr, b_scratch);
             }
-            for i0 in (0..m).step_by(mc) {
+            for i0 in steps(m, mc) {
                 let m = mc.min(m - i0);
                 let a = a.block(i0, p0, m, k);
                 if pack_a && !in_tiles {
                     pack(a, mr, a_scratch);
                 }
-                for j in (0..n).step_by(nr) {
+                for j in steps(n, nr) {
                     let (b, b_row, b_col) = match pack_b {
                         true => (&b_scratch[j * k..], nr, 1),
                         false => (b.from(0, j), b.row_stride, b.col_stride),
                     };
-                    for i in (0..m).step_by(mr) {
+                    for i in steps(m, mr) {
                         let rows = mr.min(m - i);
                         let cols = nr.min(n - j);
                         let c_at = (i0 + i) * c.row_stride + (j0 + j) * c.col_stride;
@@ -425,6 +436,40 @@ fn tiles<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch
                     }
                 }
             }
+        }
+    }
+}
+
+/// [`Path::Tiles`] for a product of one block, whose C has contiguous columns `c_step` apart. Small
+/// products take less time than [`gemm`] takes to find out how to compute them.
+fn one_block<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: &mut [T], c_step: usize, scratch: &mut [T]) {
+    let (m, n, k) = (a.rows, b.cols, a.cols);
+    let kernels = Kernels::<T>::get();
+    let (registers, cols) = kernels.tile_extents();
+    let (mr, nr) = (even(m, registers * kernels.lanes, kernels.lanes), even(n, cols, 1));
+    let (a, a_row, a_step) = match a.unit_rows() {
+        true => (a.data, 1, a.col_stride),
+        false => {
+            let packed = aligned(scratch, even(m, m, mr) * k);
+            pack(a, mr, packed);
+            (&*packed, k, mr)
+        }
+    };
+    for j in steps(n, nr) {
+        for i in steps(m, mr) {
+            let tile = Tile {
+                rows: mr.min(m - i),
+                cols: nr.min(n - j),
+                k,
+                a: &a[i * a_row..],
+                a_step,
+                b: &b.data[j * b.col_stride..],
+                b_row: b.row_stride,
+                b_col: b.col_stride,
+                c_step,
+                add: false,
+            };
+            kernels.tile(&tile, &mut c[i + j * c_step..]);
         }
     }
 }

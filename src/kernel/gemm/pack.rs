@@ -1,7 +1,7 @@
 //! Packing: blocks of a matrix copied into panels that a microkernel reads front to back.
 
-use super::MatRef;
 use super::micro::{Kernels, Square};
+use super::{MatRef, steps};
 use crate::Scalar;
 
 /// Writes `src` as panels of `width` rows, each column-major; the last one's missing rows are left
@@ -24,7 +24,7 @@ pub(super) fn pack<T: Scalar>(src: MatRef<T>, width: usize, out: &mut [T]) {
         };
     }
     let panels = out.chunks_exact_mut(width * src.cols);
-    for (panel, i) in panels.zip((0..src.rows).step_by(width)) {
+    for (panel, i) in panels.zip(steps(src.rows, width)) {
         let rows = width.min(src.rows - i);
         if src.col_stride == 1 {
             transposed(src, i, rows, width, panel);
@@ -69,16 +69,17 @@ fn transposed<T: Scalar>(src: MatRef<T>, i: usize, rows: usize, width: usize, pa
     let lanes = kernels.lanes;
     let (full_rows, full_cols) = (rows / lanes * lanes, src.cols / lanes * lanes);
     // A few rows to their ends: memory is read in order.
-    for r in (0..full_rows).step_by(lanes) {
-        for p in (0..full_cols).step_by(lanes) {
+    for r in steps(full_rows, lanes) {
+        for p in steps(full_cols, lanes) {
             let square = Square { data: src.from(i + r, p), step: src.row_stride };
             kernels.transpose(&square, &mut panel[p * width + r..], width);
         }
     }
-    for r in 0..rows {
+    let first = if full_cols == src.cols { full_rows } else { 0 };
+    for r in first..rows {
         let done = if r < full_rows { full_cols } else { 0 };
-        for (p, &x) in (done..src.cols).zip(&src.from(i + r, 0)[done..]) {
-            panel[p * width + r] = x;
-        }
+        let row = &src.from(i + r, done)[..src.cols - done];
+        let column = panel[done * width + r..].iter_mut().step_by(width);
+        column.zip(row).for_each(|(to, &x)| *to = x);
     }
 }

@@ -1,6 +1,9 @@
 //! A product whose extents and strides are known: what is left for each run is the numbers.
 
-use super::{BatchAxis, MatMut, MatRef, gemm, gemm_batched, gemm_batched_scratch, gemm_scratch};
+use super::{
+    BatchAxis, MatMut, MatRef, Path, gemm, gemm_batched, gemm_batched_scratch, gemm_scratch,
+    one_block,
+};
 use crate::{MAX_RANK, Scalar};
 use std::ops::Range;
 
@@ -29,7 +32,7 @@ impl Matrix {
         }
     }
 
-    fn of<T>(self, data: &[T]) -> MatRef<'_, T> {
+    pub(super) fn of<T>(self, data: &[T]) -> MatRef<'_, T> {
         MatRef::strided(data, (self.rows, self.cols), (self.row_stride, self.col_stride))
     }
 }
@@ -43,13 +46,44 @@ pub(crate) struct Product {
     a: Matrix,
     b: Matrix,
     c: Matrix,
+    /// Of a small product the factors as its tiles want them: what is left is to run those.
+    small: Option<Factors>,
+}
+
+/// A and B, or of a C that is computed as its transpose Bᵀ and Aᵀ.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Factors {
+    a: Matrix,
+    b: Matrix,
+    /// From one column of C to the next.
+    c_step: usize,
+    swapped: bool,
+}
+
+impl Factors {
+    /// Those of a product that is one block of tiles.
+    fn small(a: Matrix, b: Matrix, c: Matrix) -> Option<Factors> {
+        let plain = Factors { a, b, c_step: c.col_stride, swapped: false };
+        let factors = match (c.row_stride, c.col_stride) {
+            (1, _) => plain,
+            (_, 1) => Factors { a: b.t(), b: a.t(), c_step: c.row_stride, swapped: true },
+            _ => return None,
+        };
+        let Factors { a, b, .. } = factors;
+        let (m, n, k) = (a.rows, b.cols, a.cols);
+        let is_block = m.min(n) > 1 && m <= 240 && n < super::PACK_A && (1..=256).contains(&k);
+        // The path hangs on extents and strides, not on the numbers.
+        let path = Path::choose::<()>(&a.of(&[]), &b.of(&[]));
+        (is_block && path == Path::Tiles).then_some(factors)
+    }
 }
 
 impl Product {
     pub(crate) fn new(axes: &[BatchAxis], a: Matrix, b: Matrix, c: Matrix) -> Self {
         let mut all = [BatchAxis::default(); MAX_RANK];
         all[..axes.len()].copy_from_slice(axes);
-        Product { axes: all, n_axes: axes.len(), a, b, c }
+        let small = if axes.is_empty() { Factors::small(a, b, c) } else { None };
+        Product { axes: all, n_axes: axes.len(), a, b, c, small }
     }
 
     fn axes(&self) -> &[BatchAxis] {
@@ -87,6 +121,12 @@ impl Product {
         units: Range<usize>,
         scratch: &mut [T],
     ) {
+        if let Some(Factors { a: left, b: right, c_step, swapped }) = self.small
+            && units.len() == self.units()
+        {
+            let (a, b) = if swapped { (b, a) } else { (a, b) };
+            return one_block(left.of(a), right.of(b), c, c_step, scratch);
+        }
         let (a, b) = (self.a.of(a), self.b.of(b));
         let (a, b) = match self.c.cols {
             1 => (a.t().columns(units).t(), b),

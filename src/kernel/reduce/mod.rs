@@ -14,7 +14,9 @@ pub(crate) use arg::arg_reduce;
 pub use cumsum::Cumulate;
 pub(crate) use cumsum::cumsum;
 pub(crate) use prod::{MAX_ORDER, prod_grad};
-pub(crate) use softmax::{cross_entropy, log_softmax, logsumexp, softmax, softmax_residual};
+pub(crate) use softmax::{
+    SOFTMAX_SCRATCH, cross_entropy, log_softmax, logsumexp, softmax, softmax_residual,
+};
 
 use crate::kernel::cpu::multiversion;
 use crate::kernel::map::BLOCK;
@@ -109,6 +111,9 @@ fn fold<T: Scalar, F: Fold<T>>(f: F, shape: &Shape, axes: Axes, x: &[T], y: &mut
     }
     let loops = Loops::new(shape, axes);
     if loops.lanes == 1 {
+        if loops.folded.rank == 0 && loops.run <= RUN && loops.kept.is_dense_over(loops.run) {
+            return join_runs(f, x, loops.run, y);
+        }
         for (k, y) in y.iter_mut().enumerate() {
             *y = fold_runs(f, &x[loops.kept.at(k)..], &loops, 0, loops.folded.len());
         }
@@ -230,41 +235,55 @@ fn join_few<T: Scalar, F: Fold<T>>(f: F, x: &[T]) -> T {
 
 multiversion! {
     fn join_run<T: Scalar, F: Fold<T>>(f: F, x: &[T]) -> T {
-        if x.len() < FEW {
-            return x.iter().fold(f.unit(), |a, &x| f.join(a, f.lift(x)));
-        }
-        if x.len() < 2 * WIDTH {
-            return join_few(f, x);
-        }
-        let mut acc = [f.unit(); WIDTH];
-        // Four are joined before they meet an accumulator, whose additions wait for each other.
-        let (fours, rest) = x.as_chunks::<{ 4 * WIDTH }>();
-        for four in fours {
-            for i in 0..WIDTH {
-                let ab = f.join(f.lift(four[i]), f.lift(four[i + WIDTH]));
-                let cd = f.join(f.lift(four[i + 2 * WIDTH]), f.lift(four[i + 3 * WIDTH]));
-                acc[i] = f.join(acc[i], f.join(ab, cd));
-            }
-        }
-        let (ones, rest) = rest.as_chunks::<WIDTH>();
-        for one in ones {
-            for i in 0..WIDTH {
-                acc[i] = f.join(acc[i], f.lift(one[i]));
-            }
-        }
-        for (a, &x) in acc.iter_mut().zip(rest) {
-            *a = f.join(*a, f.lift(x));
-        }
-        // A `while`, as this is faster rolled: unrolled, LLVM shuffles single lanes about.
-        let mut width = WIDTH / 2;
-        while width > 0 {
-            for i in 0..width {
-                acc[i] = f.join(acc[i], acc[i + width]);
-            }
-            width /= 2;
-        }
-        acc[0]
+        joined(f, x)
     }
+}
+
+multiversion! {
+    /// Each run by itself, one after the other in `x`.
+    fn join_runs<T: Scalar, F: Fold<T>>(f: F, x: &[T], run: usize, y: &mut [T]) {
+        for (y, x) in y.iter_mut().zip(x.chunks_exact(run)) {
+            *y = joined(f, x);
+        }
+    }
+}
+
+#[inline(always)]
+fn joined<T: Scalar, F: Fold<T>>(f: F, x: &[T]) -> T {
+    if x.len() < FEW {
+        return x.iter().fold(f.unit(), |a, &x| f.join(a, f.lift(x)));
+    }
+    if x.len() < 2 * WIDTH {
+        return join_few(f, x);
+    }
+    let mut acc = [f.unit(); WIDTH];
+    // Four are joined before they meet an accumulator, whose additions wait for each other.
+    let (fours, rest) = x.as_chunks::<{ 4 * WIDTH }>();
+    for four in fours {
+        for i in 0..WIDTH {
+            let ab = f.join(f.lift(four[i]), f.lift(four[i + WIDTH]));
+            let cd = f.join(f.lift(four[i + 2 * WIDTH]), f.lift(four[i + 3 * WIDTH]));
+            acc[i] = f.join(acc[i], f.join(ab, cd));
+        }
+    }
+    let (ones, rest) = rest.as_chunks::<WIDTH>();
+    for one in ones {
+        for i in 0..WIDTH {
+            acc[i] = f.join(acc[i], f.lift(one[i]));
+        }
+    }
+    for (a, &x) in acc.iter_mut().zip(rest) {
+        *a = f.join(*a, f.lift(x));
+    }
+    // A `while`, as this is faster rolled: unrolled, LLVM shuffles single lanes about.
+    let mut width = WIDTH / 2;
+    while width > 0 {
+        for i in 0..width {
+            acc[i] = f.join(acc[i], acc[i + width]);
+        }
+        width /= 2;
+    }
+    acc[0]
 }
 
 multiversion! {
@@ -348,6 +367,11 @@ impl Dims {
             }
             _ => 1,
         }
+    }
+
+    /// Whether the positions are one after the other, `step` apart.
+    fn is_dense_over(&self, step: usize) -> bool {
+        self.rank == 0 || (self.rank == 1 && self.dims[0].1 == step)
     }
 
     /// The number of positions.

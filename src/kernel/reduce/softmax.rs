@@ -12,31 +12,48 @@ use crate::scalar::{Index, Scalar, of_type};
 use crate::shape::Shape;
 use std::ops::Range;
 
+/// The elements of scratch that everything here wants.
+pub(crate) const SOFTMAX_SCRATCH: usize = 4 * LANES;
+
 /// y_k = exp(x_k) / Σ_j exp(x_j) along `axis`.
-pub(crate) fn softmax<T: Scalar>(shape: &Shape, axis: usize, x: &[T], y: &mut [T]) {
+pub(crate) fn softmax<T: Scalar>(
+    shape: &Shape,
+    axis: usize,
+    x: &[T],
+    y: &mut [T],
+    scratch: &mut [T],
+) {
     for block in Block::all(shape, axis) {
-        let top = block.max(x);
-        let sum = block.sum(|piece, terms| {
-            exp_shifted(&x[piece.clone()], &top, terms);
+        let [top, sum, part, tile] = block.lanes(scratch);
+        block.max(x, top);
+        block.sum(sum, part, tile, |piece, terms| {
+            exp_shifted(&x[piece.clone()], top, terms);
             y[piece].copy_from_slice(terms);
         });
         for piece in block.pieces() {
-            y[piece].iter_mut().zip(&sum).for_each(|(y, &s)| *y /= s);
+            y[piece].iter_mut().zip(&*sum).for_each(|(y, &s)| *y /= s);
         }
     }
 }
 
 /// y_k = x_k − ln Σ_j exp(x_j) along `axis`.
-pub(crate) fn log_softmax<T: Scalar>(shape: &Shape, axis: usize, x: &[T], y: &mut [T]) {
+pub(crate) fn log_softmax<T: Scalar>(
+    shape: &Shape,
+    axis: usize,
+    x: &[T],
+    y: &mut [T],
+    scratch: &mut [T],
+) {
     for block in Block::all(shape, axis) {
-        let top = block.max(x);
-        let mut log = block.sum(|piece, terms| exp_shifted(&x[piece], &top, terms));
-        logs(&mut log[..block.width]);
-        let log = block.spread(log);
+        let [top, sum, part, tile] = block.lanes(scratch);
+        block.max(x, top);
+        block.sum(sum, part, tile, |piece, terms| exp_shifted(&x[piece], top, terms));
+        let log = part;
+        logs(sum, log);
         for piece in block.pieces() {
             // Not x − (top + log): a large `top` would swallow the logarithm.
             for ((&x, y), (&t, &l)) in
-                x[piece.clone()].iter().zip(&mut y[piece]).zip(top.iter().zip(&log))
+                x[piece.clone()].iter().zip(&mut y[piece]).zip(top.iter().zip(&*log))
             {
                 *y = x - t - l;
             }
@@ -45,18 +62,26 @@ pub(crate) fn log_softmax<T: Scalar>(shape: &Shape, axis: usize, x: &[T], y: &mu
 }
 
 /// y = ln Σ_j exp(x_j) along `axis`, −∞ for no elements. `y` has the other axes.
-pub(crate) fn logsumexp<T: Scalar>(shape: &Shape, axis: usize, x: &[T], y: &mut [T]) {
+pub(crate) fn logsumexp<T: Scalar>(
+    shape: &Shape,
+    axis: usize,
+    x: &[T],
+    y: &mut [T],
+    scratch: &mut [T],
+) {
     if x.is_empty() {
         return y.fill(-T::infinity());
     }
     let mut y = y.iter_mut();
     for block in Block::all(shape, axis) {
-        let mut top = block.max(x);
+        let [top, sum, part, tile] = block.lanes(scratch);
+        block.max(x, top);
         // ∞ − ∞ is NaN, where the sum of exponentials is 0 or ∞.
         top.iter_mut().filter(|t| !t.is_finite()).for_each(|t| *t = T::zero());
-        let mut log = block.sum(|piece, terms| exp_shifted(&x[piece], &top, terms));
-        logs(&mut log[..block.width]);
-        for ((&t, l), y) in top[..block.width].iter().zip(log).zip(&mut y) {
+        block.sum(sum, part, tile, |piece, terms| exp_shifted(&x[piece], top, terms));
+        let log = &mut part[..block.width];
+        logs(&sum[..block.width], log);
+        for ((&t, &l), y) in top.iter().zip(&*log).zip(&mut y) {
             *y = t + l;
         }
     }
@@ -72,16 +97,19 @@ pub(crate) fn cross_entropy<T: Scalar>(
     x: &[T],
     labels: &[Index],
     y: &mut [T],
+    scratch: &mut [T],
 ) -> Result<()> {
     let axis = shape.rank() - 1;
     check(labels, shape.extents()[axis])?;
     for block in Block::all(shape, axis) {
-        let top = block.max(x);
-        let mut log = block.sum(|piece, terms| exp_shifted(&x[piece], &top, terms));
-        logs(&mut log[..block.width]);
-        for (lane, row) in (block.start..).take(block.width).enumerate() {
+        let [top, sum, part, tile] = block.lanes(scratch);
+        block.max(x, top);
+        block.sum(sum, part, tile, |piece, terms| exp_shifted(&x[piece], top, terms));
+        let log = &mut part[..block.width];
+        logs(&sum[..block.width], log);
+        for ((row, &log), &top) in (block.start..).zip(&*log).zip(&*top) {
             let own = x[row + labels[row] as usize * block.stride];
-            y[row] = log[lane] - (own - top[lane]);
+            y[row] = log - (own - top);
         }
     }
     Ok(())
@@ -96,10 +124,11 @@ pub(crate) fn softmax_residual<T: Scalar>(
     x: &[T],
     labels: &[Index],
     y: &mut [T],
+    scratch: &mut [T],
 ) -> Result<()> {
     let axis = shape.rank() - 1;
     check(labels, shape.extents()[axis])?;
-    softmax(shape, axis, x, y);
+    softmax(shape, axis, x, y, scratch);
     for (row, &label) in labels.iter().enumerate() {
         y[row + label as usize * labels.len()] -= T::one();
     }
@@ -107,22 +136,19 @@ pub(crate) fn softmax_residual<T: Scalar>(
 }
 
 /// y = exp(x − top)
-fn exp_shifted<T: Scalar>(x: &[T], top: &[T; LANES], y: &mut [T]) {
+fn exp_shifted<T: Scalar>(x: &[T], top: &[T], y: &mut [T]) {
     type Kernel<T> = fn(&[T], &[T], &mut [T]);
     let single: Kernel<f32> = |x, top, y| each2(ExpShifted, x, top, y);
     let double: Kernel<f64> = |x, top, y| each2(ExpShifted, x, top, y);
     of_type::<Kernel<T>>(&single, &double)(x, top, y);
 }
 
-/// x = ln x
-fn logs<T: Scalar>(x: &mut [T]) {
+/// y = ln x
+fn logs<T: Scalar>(x: &[T], y: &mut [T]) {
     type Kernel<T> = fn(&[T], &mut [T]);
     let single: Kernel<f32> = |x, y| each1(Log, x, y);
     let double: Kernel<f64> = |x, y| each1(Log, x, y);
-    let mut of = [T::zero(); LANES];
-    let of = &mut of[..x.len()];
-    of.copy_from_slice(x);
-    of_type::<Kernel<T>>(&single, &double)(of, x);
+    of_type::<Kernel<T>>(&single, &double)(x, y);
 }
 
 #[derive(Clone, Copy)]
@@ -181,28 +207,36 @@ impl Block {
         (start..end).step_by(step).map(move |at| at..end.min(at + width))
     }
 
-    /// The same numbers in every lane that shares a row.
-    fn spread<T: Scalar>(&self, lanes: [T; LANES]) -> [T; LANES] {
-        if self.is_contiguous() { [lanes[0]; LANES] } else { lanes }
+    /// Scratch for the rows, four times: a number for each lane.
+    fn lanes<'s, T>(&self, scratch: &'s mut [T]) -> [&'s mut [T]; 4] {
+        let n = if self.is_contiguous() { LANES } else { self.width };
+        let (a, rest) = scratch.split_at_mut(n);
+        let (b, rest) = rest.split_at_mut(n);
+        let (c, rest) = rest.split_at_mut(n);
+        [a, b, c, &mut rest[..n]]
     }
 
-    fn max<T: Scalar>(&self, x: &[T]) -> [T; LANES] {
-        let mut top = [-T::infinity(); LANES];
+    /// The largest element of each lane's row.
+    fn max<T: Scalar>(&self, x: &[T], top: &mut [T]) {
         if self.is_contiguous() {
-            top[0] = fold_run(Max, &x[self.start..][..self.n]);
-        } else {
-            let mut rows = Dims::default();
-            rows.push(self.n, self.stride);
-            fold_lanes(Max, &x[self.start..], &rows, &mut top[..self.width]);
+            return top.fill(fold_run(Max, &x[self.start..][..self.n]));
         }
-        self.spread(top)
+        let mut rows = Dims::default();
+        rows.push(self.n, self.stride);
+        fold_lanes(Max, &x[self.start..], &rows, top);
     }
 
-    /// Adds up what `terms` writes for each piece, [`ROWS`] pieces at a time.
-    fn sum<T: Scalar>(&self, mut terms: impl FnMut(Range<usize>, &mut [T])) -> [T; LANES] {
-        let mut total = [T::zero(); LANES];
-        let mut part = total;
-        let mut tile = total;
+    /// For each lane the sum over its row of what `terms` writes for each piece, [`ROWS`] pieces
+    /// at a time. `part` and `tile` are scratch.
+    fn sum<T: Scalar>(
+        &self,
+        sum: &mut [T],
+        part: &mut [T],
+        tile: &mut [T],
+        mut terms: impl FnMut(Range<usize>, &mut [T]),
+    ) {
+        sum.fill(T::zero());
+        part.fill(T::zero());
         let mut n_parts = 0;
         for piece in self.pieces() {
             let tile = &mut tile[..piece.len()];
@@ -210,13 +244,12 @@ impl Block {
             part.iter_mut().zip(tile).for_each(|(p, t)| *p += *t);
             n_parts += 1;
             if n_parts % ROWS == 0 {
-                total.iter_mut().zip(&mut part).for_each(|(s, p)| *s += std::mem::take(p));
+                sum.iter_mut().zip(&mut *part).for_each(|(s, p)| *s += std::mem::take(p));
             }
         }
-        total.iter_mut().zip(part).for_each(|(s, p)| *s += p);
+        sum.iter_mut().zip(part).for_each(|(s, p)| *s += *p);
         if self.is_contiguous() {
-            total[0] = fold_run(Sum, &total);
+            sum.fill(fold_run(Sum, sum));
         }
-        self.spread(total)
     }
 }

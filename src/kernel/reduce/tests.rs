@@ -239,9 +239,10 @@ fn softmax_follows_its_definition() {
         let x: Vec<f64> = x.iter().map(|x| 5.0 * x).collect();
         let (mut p, mut log_p) = (vec![f64::NAN; x.len()], vec![f64::NAN; x.len()]);
         let mut lse = vec![f64::NAN; groups.len()];
-        softmax(shape, axis, &x, &mut p);
-        log_softmax(shape, axis, &x, &mut log_p);
-        logsumexp(shape, axis, &x, &mut lse);
+        let scratch = &mut [f64::NAN; SOFTMAX_SCRATCH];
+        softmax(shape, axis, &x, &mut p, scratch);
+        log_softmax(shape, axis, &x, &mut log_p, scratch);
+        logsumexp(shape, axis, &x, &mut lse, scratch);
         let want: Vec<f64> =
             groups.iter().map(|g| g.iter().map(|&i| x[i].exp()).sum::<f64>().ln()).collect();
         assert_close(&lse, &want, 50.0, (shape, axis));
@@ -271,6 +272,7 @@ fn softmax_stays_finite_and_says_nan_for_infinite_rows() {
         ([0.0, inf, 1.0], [nan; 3], [nan; 3], inf),
         ([0.0, nan, 1.0], [nan; 3], [nan; 3], nan),
     ];
+    let scratch = &mut [f64::NAN; SOFTMAX_SCRATCH];
     for (row, p, log_p, lse) in rows {
         // Along the contiguous axis, and along the other with two equal lanes.
         for lanes in [1, 2] {
@@ -278,11 +280,11 @@ fn softmax_stays_finite_and_says_nan_for_infinite_rows() {
             let spread = |row: [f64; 3]| row.iter().flat_map(|&x| vec![x; lanes]).collect();
             let x: Vec<f64> = spread(row);
             let mut got = vec![9.0; x.len()];
-            softmax(&shape, 1, &x, &mut got);
+            softmax(&shape, 1, &x, &mut got, scratch);
             assert_close(&got, &spread(p), 1.0, (row, lanes));
-            log_softmax(&shape, 1, &x, &mut got);
+            log_softmax(&shape, 1, &x, &mut got, scratch);
             assert_close(&got, &spread(log_p), 1.0, (row, lanes));
-            logsumexp(&shape, 1, &x, &mut got[..lanes]);
+            logsumexp(&shape, 1, &x, &mut got[..lanes], scratch);
             assert_close(&got[..lanes], &vec![lse; lanes], 1e4, (row, lanes));
         }
     }

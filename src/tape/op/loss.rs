@@ -6,7 +6,7 @@ use super::{
     Arg, Cotangents, Derivative, Each, Out, Primitive, RowRule, Softmax, Take, TakeAdd, Vjp, list,
 };
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::kernel::reduce::{cross_entropy, softmax_residual};
+use crate::kernel::reduce::{SOFTMAX_SCRATCH, cross_entropy, softmax_residual};
 use crate::scalar::{DType, Scalar};
 use crate::shape::{Axes, Shape};
 use crate::tape::{Expr, IndexExpr, Operand};
@@ -131,8 +131,12 @@ impl<T: Scalar> Primitive<T> for SoftmaxCrossEntropy {
         }
     }
 
-    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
-        cross_entropy(&x[0].shape(), x[0].float(), x[1].index(), y.float())
+    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
+        cross_entropy(&x[0].shape(), x[0].float(), x[1].index(), y.float(), scratch)
+    }
+
+    fn scratch(&self, _: &[Shape]) -> usize {
+        SOFTMAX_SCRATCH
     }
 
     fn flops(&self, x: &[Shape], y: &Shape) -> usize {
@@ -167,8 +171,12 @@ impl<T: Scalar> Primitive<T> for SoftmaxResidual {
         Primitive::<T>::dtype(&SoftmaxCrossEntropy, x)
     }
 
-    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
-        softmax_residual(&x[0].shape(), x[0].float(), x[1].index(), y.float())
+    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
+        softmax_residual(&x[0].shape(), x[0].float(), x[1].index(), y.float(), scratch)
+    }
+
+    fn scratch(&self, _: &[Shape]) -> usize {
+        SOFTMAX_SCRATCH
     }
 
     fn flops(&self, x: &[Shape], y: &Shape) -> usize {

@@ -81,6 +81,7 @@ pub use recurrent::{Cell, Read, Recurrence, Recurrent, RecurrentGradient, Recurr
 pub use reduce::{Reduce, Reduction};
 pub use scalar::ScalarOp;
 pub(crate) use scalar::list;
+pub(crate) use slice::piece;
 pub use slice::{Slice, Span, Spans, Unslice};
 pub use softmax::Softmax;
 pub use take::{Each, OneHot, Take, TakeAdd};

@@ -211,6 +211,15 @@ fn layout(spans: &[Span], x: &Shape) -> Result<Layout> {
     Ok(layout)
 }
 
+/// Where the part that the spans keep lies in a tensor of this shape, if it is in one piece.
+pub(crate) fn piece(spans: &[Span], x: &Shape) -> Option<Range<usize>> {
+    let (part, Layout { offset, strides }) = (sliced(spans, x).ok()?, layout(spans, x).ok()?);
+    let own = part.strides();
+    let follows = |axis: usize| part.extents()[axis] == 1 || strides[axis] == own[axis] as isize;
+    let whole = !part.is_empty() && (0..part.rank()).all(follows);
+    whole.then(|| offset..offset + part.len())
+}
+
 impl<T: Scalar> Primitive<T> for Slice {
     fn name(&self) -> &str {
         "slice"

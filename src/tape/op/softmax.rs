@@ -57,14 +57,18 @@ impl<T: Scalar> Primitive<T> for Softmax {
         }
     }
 
-    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
+    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
         let kernel = match self {
             Softmax::Softmax { .. } => kernel::softmax,
             Softmax::LogSoftmax { .. } => kernel::log_softmax,
             Softmax::LogSumExp { .. } => kernel::logsumexp,
         };
-        kernel(&x[0].shape(), self.axis(), x[0].float(), y.float());
+        kernel(&x[0].shape(), self.axis(), x[0].float(), y.float(), scratch);
         Ok(())
+    }
+
+    fn scratch(&self, _: &[Shape]) -> usize {
+        kernel::SOFTMAX_SCRATCH
     }
 
     /// The largest, the difference from it, exp and the sum; then a quotient or a difference.
