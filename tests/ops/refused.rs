@@ -425,7 +425,13 @@ fn singular_matrices() {
     );
     run(&format!("cholesky: {is_spd}, got pivot 1 of 0"), |x| x.solve_spd(x), &[2, 2], &singular);
     run(&format!("solve: {is_regular}, got pivot 1 of 0"), |x| x.solve(x), &[2, 2], &singular);
-    run(&format!("solve: {is_regular}, got pivot 0 of NaN"), |x| x.inverse(), &[1, 1], &[f64::NAN]);
+    run(&format!("inverse: {is_regular}, got pivot 1 of 0"), |x| x.inverse(), &[2, 2], &singular);
+    run(
+        &format!("inverse: {is_regular}, got pivot 0 of NaN"),
+        |x| x.matrix_power(-1),
+        &[1, 1],
+        &[f64::NAN],
+    );
     run(
         &format!("solve_lower_triangular: {is_regular}, got pivot 0 of 0"),
         |x| x.solve_lower_triangular(x),
@@ -447,7 +453,7 @@ fn singular_matrices() {
     );
     // The determinant is 0; its gradient is not found by this formula.
     run(
-        &format!("solve: {is_regular}, got pivot 1 of 0"),
+        &format!("inverse: {is_regular}, got pivot 1 of 0"),
         |x| x.tape().gradient(x.det(), &[x]).unwrap()[0],
         &[2, 2],
         &singular,
@@ -576,6 +582,11 @@ fn while_running() {
         &x,
         &[3, 4],
     );
+    // The factorization that these share leaves it to each of them.
+    run("solve: [2, 3]: expected square matrices", |z, _| z.solve(z), &x, &[]);
+    run("inverse: [2, 3]: expected square matrices", |z, _| z.inverse(), &x, &[]);
+    run("det: [2, 3]: expected square matrices", |z, _| z.det(), &x, &[]);
+    run("log_det: [2, 3]: expected square matrices", |z, _| z.log_det(), &x, &[]);
     run("hinge_loss: expected -1 or 1, got 0.5 at position 0", |z, _| z.hinge_loss(z), &x, &[0, 0]);
     run(
         "softmax_cross_entropy: [2, 3], [3]: expected labels of shape [2]",
