@@ -62,6 +62,9 @@ fn orthogonal_factors_are_nalgebras() {
     // nalgebra's R has a positive diagonal.
     near(&value(&a, |x| x.qr().1.abs()), &qr.r().abs());
     near(&value(&a, |x| x.qr().0.abs()), &qr.q().abs());
+    let (wide, qr) = (a.transpose(), a.transpose().qr());
+    near(&value(&wide, |x| x.qr().1.abs()), &qr.r().abs());
+    near(&value(&wide, |x| x.qr().0.abs()), &qr.q().abs());
     let svd = a.clone().svd(true, true);
     near(&value(&a, |x| x.lstsq(x.tape().constant(right.clone()))), &svd.solve(&b, 1e-12).unwrap());
     near(&value(&a, |x| x.pinv()), &svd.clone().pseudo_inverse(1e-12).unwrap());

@@ -79,8 +79,9 @@ impl SoftmaxRegression {
                 loss + design.penalty(v) * (weight / design.n() as f64)
             },
             DMatrix::zeros(design.width(), n_classes),
-            // Products with the Hessian of all classes cost more than they save.
-            Lbfgs::new().with_history(20).with_gradient_tolerance(self.tolerance),
+            // Products with the Hessian of all classes cost more than they save; so would starting
+            // again in features that are orthonormal under the curvature near the minimum.
+            Lbfgs::new().with_history(40).with_gradient_tolerance(self.tolerance),
         )?;
         let v = reached(OP, found)?;
         if weight == 0.0 && argmax(&(&design.z * &v).into())?.as_slice() == labels {

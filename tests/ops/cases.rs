@@ -617,6 +617,16 @@ fn linear_algebra() -> Vec<Case> {
             let (q, r) = x[0].qr();
             t.concat(&[q, r], -2)
         };
+        fixed "qr wide" [r([4, 2])] |t, x| {
+            let (q, r) = x[0].t().qr();
+            t.concat(&[q, r], -1)
+        };
+        open "qr wide batched" [r([2, 3, 4])] |t, x| {
+            let (q, r) = x[0].qr();
+            q.exp().matmul(r)
+        };
+        fixed "qr of a row" [p([3, 1])] |t, x| x[0].t().qr().1;
+        fixed "qr of no rows" [r([3, 0])] |t, x| x[0].t().qr().1;
         open "lstsq" [r([4, 2]), r([4, 3])] |t, x| x[0].lstsq(x[1]);
         open "lstsq of a vector" [r([4, 2]), r([4])] |t, x| x[0].lstsq(x[1]);
         open "lstsq batched" [r([2, 3, 2]), r([3, 1])] |t, x| x[0].lstsq(x[1]);

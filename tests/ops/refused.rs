@@ -380,11 +380,13 @@ fn linear_algebra() {
         row("kron: [3]: expected two matrices, got [2, 2] beside it", |t| {
             z(t, [3]).kron(z(t, [2, 2]))
         }),
-        row("qr: [2, 3]: expected at least as many rows as columns", |t| z(t, [2, 3]).qr().0),
         row("qr: [3]: expected at least 2 axes", |t| z(t, [3]).qr().1),
         row("qr: [3, ?]: expected a known number of columns", |t| z(t, [3, ANY]).qr().1),
         row("lstsq: [3, 2]: expected a matrix with as many rows on the right, got [4, 1]", |t| {
             z(t, [3, 2]).lstsq(z(t, [4]))
+        }),
+        row("lstsq: [2, 3]: expected at least as many rows as columns", |t| {
+            z(t, [2, 3]).lstsq(z(t, [2]))
         }),
         row("eigh: [2, 3]: expected square matrices", |t| z(t, [2, 3]).eigh().1),
         row("svd: [3]: expected at least 2 axes", |t| z(t, [3]).svd().1),
@@ -425,7 +427,13 @@ fn singular_matrices() {
     );
     run(&format!("cholesky: {is_spd}, got pivot 1 of 0"), |x| x.solve_spd(x), &[2, 2], &singular);
     run(&format!("solve: {is_regular}, got pivot 1 of 0"), |x| x.solve(x), &[2, 2], &singular);
-    run(&format!("solve: {is_regular}, got pivot 0 of NaN"), |x| x.inverse(), &[1, 1], &[f64::NAN]);
+    run(&format!("inverse: {is_regular}, got pivot 1 of 0"), |x| x.inverse(), &[2, 2], &singular);
+    run(
+        &format!("inverse: {is_regular}, got pivot 0 of NaN"),
+        |x| x.matrix_power(-1),
+        &[1, 1],
+        &[f64::NAN],
+    );
     run(
         &format!("solve_lower_triangular: {is_regular}, got pivot 0 of 0"),
         |x| x.solve_lower_triangular(x),
@@ -447,7 +455,7 @@ fn singular_matrices() {
     );
     // The determinant is 0; its gradient is not found by this formula.
     run(
-        &format!("solve: {is_regular}, got pivot 1 of 0"),
+        &format!("inverse: {is_regular}, got pivot 1 of 0"),
         |x| x.tape().gradient(x.det(), &[x]).unwrap()[0],
         &[2, 2],
         &singular,
@@ -576,6 +584,18 @@ fn while_running() {
         &x,
         &[3, 4],
     );
+    run(
+        "qr: [2, 3]: expected at least as many rows as columns, or a number of rows that is known \
+         while recording",
+        |z, _| z.qr().1,
+        &x,
+        &[],
+    );
+    // The factorization that these share leaves it to each of them.
+    run("solve: [2, 3]: expected square matrices", |z, _| z.solve(z), &x, &[]);
+    run("inverse: [2, 3]: expected square matrices", |z, _| z.inverse(), &x, &[]);
+    run("det: [2, 3]: expected square matrices", |z, _| z.det(), &x, &[]);
+    run("log_det: [2, 3]: expected square matrices", |z, _| z.log_det(), &x, &[]);
     run("hinge_loss: expected -1 or 1, got 0.5 at position 0", |z, _| z.hinge_loss(z), &x, &[0, 0]);
     run(
         "softmax_cross_entropy: [2, 3], [3]: expected labels of shape [2]",

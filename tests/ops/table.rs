@@ -19,8 +19,9 @@ const MARGIN: f64 = 4.0;
 /// Their rules take a value together with what it is made of, so that alone they do not hold: a
 /// matrix with its factors, states with all that a recurrent cell keeps. The errors are those of
 /// the cases.
-const COUPLED: [&str; 11] = [
+const COUPLED: [&str; 12] = [
     "det",
+    "inverse",
     "log_det",
     "pinv",
     "solve",

@@ -534,3 +534,8 @@ def gelu_tanh_slope(a, b):
 
 
 record("gelu_tanh_slope", [r(2, 3, low=-3, high=3), r(2, 3)], gelu_tanh_slope)
+
+# --- later additions: at the end, so that the random numbers of the others stay as they are --------
+
+record("qr wide", [r(4, 2)], lambda a: torch.cat(L.qr(a.mT), -1))
+record("qr wide batched", [r(2, 3, 4)], lambda a: L.qr(a)[0].exp() @ L.qr(a)[1])

@@ -114,6 +114,8 @@ fn products_of_several_blocks() {
             ([300, 1, 77], [Columns, Rows, Columns]),     // matrix-vector, both ways
             ([1, 300, 77], [Columns, Columns, Columns]),
             ([1, 300, 77], [Rows, Rows, Batched]),
+            ([900, 1, 2500], [Columns, Columns, Columns]), // short columns from memory
+            ([2500, 1, 900], [Rows, Columns, Columns]),
             ([200, 130, 1], [Columns, Columns, Columns]), // outer product
         ] {
             for add in [false, true] {

@@ -1,50 +1,10 @@
-//! Symmetric eigenvalues and singular values by Jacobi rotations (Golub, Van Loan 2013, sections
-//! 8.5 and 8.6.3): in place and accurate, where nalgebra's and LAPACK's ways need more memory.
+//! Singular values by Jacobi rotations (Golub, Van Loan 2013, section 8.6.3): in place and accurate,
+//! where nalgebra's and LAPACK's ways need more memory.
 
+use super::SWEEPS;
+use super::rotation::{columns, identity, rotate, sort, swap};
 use crate::kernel::vector::{add_scaled, dot, scale};
 use crate::scalar::Scalar;
-
-/// Rounds over all pairs of columns; convergence is quadratic and takes about ten.
-pub(crate) const SWEEPS: usize = 60;
-
-/// The eigenvalues of the symmetric n × n matrix A, ascending, and in the columns of `v` its
-/// eigenvectors. A is used up. Whether it converged.
-pub(crate) fn eigh<T: Scalar>(n: usize, a: &mut [T], v: &mut [T], w: &mut [T]) -> bool {
-    identity(n, v);
-    let size = a.iter().fold(0.0, |m: f64, x| m.max(x.to_f64().abs()));
-    let negligible = T::lit(T::EPSILON * size / n as f64);
-    let converged = (0..SWEEPS).any(|_| !eigh_sweep(n, a, v, negligible));
-    (0..n).for_each(|k| w[k] = a[k + k * n]);
-    sort(w, |a, b| a < b, |i, j| swap(n, v, i, j));
-    converged
-}
-
-/// Whether any rotation was needed.
-fn eigh_sweep<T: Scalar>(n: usize, a: &mut [T], v: &mut [T], negligible: T) -> bool {
-    let mut rotated = false;
-    for (p, q) in pairs(n) {
-        let off = a[p + q * n];
-        if off.abs() <= negligible {
-            continue;
-        }
-        rotated = true;
-        let (app, aqq) = (a[p + p * n], a[q + q * n]);
-        let (c, s, t) = rotation(((aqq - app) / (off + off)).to_f64());
-        let (ap, aq) = columns(n, a, p, q);
-        rotate(ap, aq, c, s);
-        for k in 0..n {
-            a[p + k * n] = a[k + p * n];
-            a[q + k * n] = a[k + q * n];
-        }
-        a[p + p * n] = app - t * off;
-        a[q + q * n] = aqq + t * off;
-        a[p + q * n] = T::zero();
-        a[q + p * n] = T::zero();
-        let (vp, vq) = columns(n, v, p, q);
-        rotate(vp, vq, c, s);
-    }
-    rotated
-}
 
 /// The singular values of the m × n matrix A, m ≥ n, descending, with the left vectors in place of
 /// A and the right ones in the columns of `v`. Whether it converged.
@@ -55,7 +15,7 @@ pub(crate) fn svd<T: Scalar>(m: usize, n: usize, a: &mut [T], s: &mut [T], v: &m
         a.iter_mut().for_each(|x| *x /= size);
     }
     let tolerance = 4.0 * T::EPSILON * (m as f64).sqrt();
-    let converged = (0..SWEEPS).any(|_| !svd_sweep(m, n, a, v, tolerance));
+    let converged = (0..SWEEPS).any(|_| !svd_sweep((m, n), a, s, v, tolerance));
     for (s, column) in s.iter_mut().zip(a.chunks_exact(m.max(1))) {
         *s = T::lit(dot(column, column).sqrt());
     }
@@ -80,18 +40,32 @@ pub(crate) fn svd<T: Scalar>(m: usize, n: usize, a: &mut [T], s: &mut [T], v: &m
     converged
 }
 
-/// Whether any rotation was needed.
-fn svd_sweep<T: Scalar>(m: usize, n: usize, a: &mut [T], v: &mut [T], tolerance: f64) -> bool {
+/// Whether any rotation was needed. `squares` is scratch of length n: the squares of the columns'
+/// lengths, which rotations change without another sum. In the sweep that needs none they are exact.
+fn svd_sweep<T: Scalar>(
+    (m, n): (usize, usize),
+    a: &mut [T],
+    squares: &mut [T],
+    v: &mut [T],
+    tolerance: f64,
+) -> bool {
     let mut rotated = false;
+    for (square, column) in squares.iter_mut().zip(a.chunks_exact(m.max(1))) {
+        *square = T::lit(dot(column, column));
+    }
     for (p, q) in pairs(n) {
         let (ap, aq) = columns(m, a, p, q);
-        let (pp, qq, pq) = (dot(ap, ap), dot(aq, aq), dot(ap, aq));
-        if pq.abs() <= tolerance * pp.sqrt() * qq.sqrt() {
+        let (pp, qq, pq) = (squares[p].to_f64(), squares[q].to_f64(), dot(ap, aq));
+        // Of columns so short no direction is kept.
+        let is_short = pp.min(qq) <= T::EPSILON.powi(4);
+        if is_short || pq.abs() <= tolerance * pp.sqrt() * qq.sqrt() {
             continue;
         }
         rotated = true;
-        let (c, s, _) = rotation((qq - pp) / (2.0 * pq));
+        let (c, s, t) = rotation((qq - pp) / (2.0 * pq));
         rotate(ap, aq, c, s);
+        squares[p] = T::lit((pp - t * pq).max(0.0));
+        squares[q] = T::lit(qq + t * pq);
         let (vp, vq) = columns(n, v, p, q);
         rotate(vp, vq, c, s);
     }
@@ -118,54 +92,12 @@ fn complete<T: Scalar>(m: usize, before: &[T], column: &mut [T]) {
 }
 
 /// Cosine, sine and tangent of the smaller angle whose double has this cotangent.
-fn rotation<T: Scalar>(cot: f64) -> (T, T, T) {
+fn rotation<T: Scalar>(cot: f64) -> (T, T, f64) {
     let t = 1f64.copysign(cot) / (cot.abs() + cot.hypot(1.0));
     let c = 1.0 / t.hypot(1.0);
-    (T::lit(c), T::lit(c * t), T::lit(t))
-}
-
-fn rotate<T: Scalar>(x: &mut [T], y: &mut [T], c: T, s: T) {
-    for (x, y) in x.iter_mut().zip(y) {
-        (*x, *y) = (c * *x - s * *y, s * *x + c * *y);
-    }
+    (T::lit(c), T::lit(c * t), t)
 }
 
 fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..n).flat_map(move |p| (p + 1..n).map(move |q| (p, q)))
-}
-
-/// Columns p < q of a matrix of m rows.
-fn columns<T>(m: usize, a: &mut [T], p: usize, q: usize) -> (&mut [T], &mut [T]) {
-    let (left, right) = a.split_at_mut(q * m);
-    (&mut left[p * m..][..m], &mut right[..m])
-}
-
-fn swap<T>(m: usize, a: &mut [T], i: usize, j: usize) {
-    let (x, y) = columns(m, a, i.min(j), i.max(j));
-    x.swap_with_slice(y);
-}
-
-/// Sorts by selection, which exchanges least: `swap` moves what belongs to the keys.
-fn sort<T: Copy>(
-    keys: &mut [T],
-    before: impl Fn(T, T) -> bool,
-    mut swap: impl FnMut(usize, usize),
-) {
-    for i in 0..keys.len() {
-        let mut best = i;
-        for j in i + 1..keys.len() {
-            if before(keys[j], keys[best]) {
-                best = j;
-            }
-        }
-        if best != i {
-            keys.swap(i, best);
-            swap(i, best);
-        }
-    }
-}
-
-fn identity<T: Scalar>(n: usize, v: &mut [T]) {
-    v.fill(T::zero());
-    (0..n).for_each(|k| v[k + k * n] = T::one());
 }

@@ -4,12 +4,18 @@
 mod factor;
 mod jacobi;
 mod qr;
+mod rotation;
 #[cfg(test)]
 mod tests;
+mod tridiagonal;
 
 pub(crate) use factor::{Pivot, SolveTriangle, cholesky, lu, lu_solve, solve_triangle};
-pub(crate) use jacobi::{SWEEPS, eigh, svd};
+pub(crate) use jacobi::svd;
 pub(crate) use qr::{qr, qr_pivoted};
+pub(crate) use tridiagonal::eigh;
+
+/// The most rounds over all pairs of columns, and the most for an eigenvalue; ten and two are usual.
+pub(crate) const SWEEPS: usize = 60;
 
 /// Copies matrix `at` of a batch of `n` out of it: the elements of a batch are interleaved.
 pub(crate) fn gather<T: Copy>(batch: &[T], at: usize, n: usize, matrix: &mut [T]) {

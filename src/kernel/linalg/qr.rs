@@ -81,7 +81,7 @@ fn norm(x: &[f64]) -> f64 {
 }
 
 /// The reflection 1 − τ(1, v)(1, v)ᵀ that maps x to (β, 0): β and v in place of x, and τ.
-fn reflection<T: Scalar>(x: &mut [T]) -> T {
+pub(super) fn reflection<T: Scalar>(x: &mut [T]) -> T {
     let Some((alpha, tail)) = x.split_first_mut() else { return T::zero() };
     let size = tail.iter().fold(T::zero(), |m, x| m.max(x.abs()));
     if size == T::zero() {
@@ -98,7 +98,8 @@ fn reflection<T: Scalar>(x: &mut [T]) -> T {
     T::lit((beta - first) / beta)
 }
 
-fn reflect<T: Scalar>(tau: T, v: &[T], x: &mut [T]) {
+/// x less its part along the reflection's vector (1, v), twice.
+pub(super) fn reflect<T: Scalar>(tau: T, v: &[T], x: &mut [T]) {
     if let Some((first, tail)) = x.split_first_mut() {
         let along = tau.to_f64() * (first.to_f64() + dot(v, tail));
         *first -= T::lit(along);

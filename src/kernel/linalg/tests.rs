@@ -139,6 +139,22 @@ fn eigenvectors_diagonalize() {
         let scaled: Vec<f64> = (0..n * n).map(|at| v[at] * w[at / n]).collect();
         near(&product(n, n, n, |i, l| a[i + l * n], &v), &scaled);
     }
+    // Parts that do not touch, equal values, and a diagonal of zeros.
+    for (a, want) in [
+        (
+            [0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0, 3.0],
+            [-1.0, 1.0, 3.0, 3.0],
+        ),
+        (
+            [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0],
+            [-1.0, -1.0, 1.0, 1.0],
+        ),
+    ] {
+        let (mut v, mut w) = ([f64::NAN; 16], [f64::NAN; 4]);
+        assert!(eigh(4, &mut a.clone(), &mut v, &mut w));
+        is_orthonormal(4, 4, &v);
+        near(&w, &want);
+    }
     let (mut v, mut w) = ([f64::NAN; 4], [f64::NAN; 2]);
     for a in [[0.0; 4], [2.0, 0.0, 0.0, 2.0], [1e-300, 1e-300, 1e-300, 1e-300], [1e300; 4]] {
         assert!(eigh(2, &mut a.clone(), &mut v, &mut w));
@@ -166,6 +182,10 @@ fn singular_vectors_multiply_to_the_matrix() {
     for (m, n) in [(0, 0), (3, 0), (1, 1), (2, 2), (5, 3), (40, 17), (30, 30)] {
         check(m, n, &random(m * n, (m + n) as u64));
     }
+    // Columns whose lengths have squares that f32 does not hold.
+    let (mut u, mut s, mut v) = ([1.0, 2.0, 3e-25, 1e-25f32], [f32::NAN; 2], [f32::NAN; 4]);
+    assert!(svd(2, 2, &mut u, &mut s, &mut v));
+    assert!((s[0] - 5f32.sqrt()).abs() < 1e-6 && (u[0] * u[2] + u[1] * u[3]).abs() < 1e-6);
     // Of rank 1 and 0: vectors for the values of 0, too.
     let s = check(3, 2, &[1.0, 2.0, 2.0, 2.0, 4.0, 4.0]);
     assert!((s[0] - 45f64.sqrt()).abs() < 1e-14 && s[1] < 1e-15);

@@ -1,6 +1,6 @@
 //! Determinants: the value, its sign, and the logarithm of its magnitude.
 
-use super::{Factor, FactorSolve, Lu, batch, batch_rows, each, singular, square};
+use super::{Lu, batch, batch_rows, each, singular, square};
 use crate::error::Result;
 use crate::kernel::linalg::{Pivot, gather};
 use crate::scalar::Scalar;
@@ -83,8 +83,7 @@ impl<T: Scalar> Primitive<T> for Det {
 
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, y, ct, .. } = at;
-        let solve = FactorSolve { factor: Factor::Lu, transposed: true };
-        let inverse = || ct.tape().apply(solve, &[x[0], x[1], x[0].identity_like()]);
+        let inverse = || x[0].inverse_of(x[1], true);
         Ok(vec![
             match self {
                 Det::Value => Some((ct * y).expand_dims(&[-2, -1]) * inverse()),
@@ -105,7 +104,7 @@ impl<'t, T: Scalar> Expr<'t, T> {
     ///
     /// VJP: Ā = d̄·det A·A⁻ᵀ (Giles 2008, section 2.2.4). At a singular matrix the value is 0 and
     /// the gradient, the matrix of cofactors, exists, but this formula for it does not: a run that
-    /// wants it fails as [`Expr::solve`]. Cost: 2n³/3 flops for each matrix; its VJP 2n³.
+    /// wants it fails as [`Expr::inverse`]. Cost: 2n³/3 flops for each matrix; its VJP 2n³.
     ///
     /// ```
     /// use gradtape::{Session, Tape, Tensor};

@@ -1,10 +1,10 @@
 //! LU factors with partial pivoting, and solves with LU and Cholesky factors.
 
 use super::{
-    Cholesky, batch, batch_rows, columns, each, matrix, singular, solution, square, transposed,
-    with_column,
+    Cholesky, batch, batch_rows, columns, each, matrices, matrix, plus, singular, solution, square,
+    transposed,
 };
-use crate::error::Result;
+use crate::error::{Result, bail};
 use crate::kernel::copy::Triangle as Side;
 use crate::kernel::linalg::{SolveTriangle, gather, lu, lu_solve, scatter, solve_triangle};
 use crate::scalar::Scalar;
@@ -13,7 +13,8 @@ use crate::tape::op::{Arg, Cotangents, Derivative, Out, Primitive, RowRule, Vjp}
 use crate::tape::{Expr, Operand};
 
 /// P·A = L·U with partial pivoting, `(…, n, n) -> (…, n, n + 1)`: U, below its diagonal L, and in
-/// the last column with which row each row was exchanged. Singular matrices have factors, too.
+/// the last column with which row each row was exchanged. Singular matrices have factors, too. That
+/// a matrix is not square the ops that read its factors say, each by its own name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lu;
 
@@ -24,6 +25,8 @@ pub struct FactorSolve {
     pub factor: Factor,
     /// A⁻ᵀ·B
     pub transposed: bool,
+    /// That B is the identity: then messages speak of an inverse.
+    pub inverse: bool,
 }
 
 /// The factors of a matrix.
@@ -41,7 +44,11 @@ impl<T: Scalar> Primitive<T> for Lu {
     }
 
     fn shape(&self, x: &[Shape]) -> Result<Shape> {
-        with_column(&x[0])
+        if x[0].rank() < 2 {
+            bail!(Shape, "{}: expected at least 2 axes", x[0]);
+        }
+        let (m, n) = matrix(&x[0], false);
+        Ok(matrices(batch(&x[0]), m.min(n), plus(m.min(n), 1)))
     }
 
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
@@ -73,6 +80,7 @@ impl<T: Scalar> Primitive<T> for Lu {
 impl<T: Scalar> Primitive<T> for FactorSolve {
     fn name(&self) -> &str {
         match self.factor {
+            _ if self.inverse => "inverse",
             Factor::Lu => "solve",
             Factor::Cholesky => "solve_spd",
         }
@@ -128,7 +136,7 @@ impl<T: Scalar> Primitive<T> for FactorSolve {
 
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, y, ct, want } = at;
-        let adjoint = FactorSolve { transposed: !self.transposed, ..*self };
+        let adjoint = FactorSolve { transposed: !self.transposed, inverse: false, ..*self };
         let solved = ct.tape().apply(adjoint, &[x[0], x[1], ct]);
         let da = || {
             let (left, right) = if self.transposed { (y, solved) } else { (solved, y) };
@@ -184,11 +192,10 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// symmetric part it is the solution; otherwise as [`Expr::solve`], in half the time.
     ///
     /// VJP: that of [`Expr::solve`], Ā symmetrized. Cost: n³/3 + 2n²k flops for each matrix; its
-    /// VJP
-    /// 4n²k.
+    /// VJP 4n²k.
     ///
     /// # Errors
-    /// As [`Expr::cholesky`].
+    /// As [`Expr::cholesky`], by whose name the message goes.
     #[track_caller]
     pub fn solve_spd(self, b: impl Operand<'t, T>) -> Expr<'t, T> {
         match self.factors("solve_spd", Cholesky) {
@@ -204,13 +211,20 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// 4n³.
     ///
     /// # Errors
-    /// As [`Expr::solve`], by whose name the message goes.
+    /// As [`Expr::solve`].
     #[track_caller]
     pub fn inverse(self) -> Expr<'t, T> {
         match self.factors("inverse", Lu) {
-            Ok(factors) => self.factor_solve(Factor::Lu, factors, self.identity_like()),
+            Ok(factors) => self.inverse_of(factors, false),
             Err(mistake) => mistake,
         }
+    }
+
+    /// A⁻¹, or A⁻ᵀ, by the factors of [`Lu`].
+    #[track_caller]
+    pub(super) fn inverse_of(self, factors: Expr<'t, T>, transposed: bool) -> Expr<'t, T> {
+        let op = FactorSolve { factor: Factor::Lu, transposed, inverse: true };
+        self.tape().apply(op, &[self, factors, self.identity_like()])
     }
 
     #[track_caller]
@@ -221,7 +235,7 @@ impl<'t, T: Scalar> Expr<'t, T> {
         b: impl Operand<'t, T>,
     ) -> Expr<'t, T> {
         let (b, is_vector) = columns(self, b);
-        let op = FactorSolve { factor, transposed: false };
+        let op = FactorSolve { factor, transposed: false, inverse: false };
         let x = self.tape().apply(op, &[self, factors, b]);
         if is_vector { x.squeeze(&[-1]) } else { x }
     }
