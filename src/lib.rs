@@ -70,6 +70,7 @@
 
 pub mod error;
 mod file;
+#[cfg(not(test))]
 mod instances;
 pub mod scalar;
 pub mod shape;

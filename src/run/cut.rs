@@ -1,8 +1,8 @@
 //! Sessions whose batches are cut: into shards, and over the ranks of a group.
 
+use super::meeting::MAX_SHARDS;
 use super::ranks::Ranks;
 use super::session::Session;
-use super::sharded::MAX_SHARDS;
 use crate::dist::Group;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::plan::{Cut, is_batch};

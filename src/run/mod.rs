@@ -5,6 +5,7 @@ mod cut;
 mod execute;
 mod fetch;
 mod interpret;
+mod meeting;
 mod ranks;
 mod runner;
 mod session;

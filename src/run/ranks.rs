@@ -1,7 +1,7 @@
 //! What ranks have to agree on, and how their partial results meet: slice by slice, each rank adds
 //! up one slice of all along the tree, and gives it to the others.
 
-use super::sharded::{Meeting, combined_nodes};
+use super::meeting::{Meeting, combined_nodes};
 use super::variables::{OptimizerState, Variables};
 use crate::dist::{Group, Incoming, Lane, Outgoing, Tree, TreeNode};
 use crate::error::{Error, ErrorKind, Result};
