@@ -514,7 +514,13 @@ impl<T: Scalar> Worker<T> {
                     executor.run_some(next, graph, variables, values, &mut team, finite)?;
                     transit.look(&self.sums[..self.nodes.len()])?;
                 }
-                fold(&mut self.sums, joins, &level.segments, bucket.clone(), executor.partials_so_far());
+                fold(
+                    &mut self.sums,
+                    joins,
+                    &level.segments,
+                    bucket.clone(),
+                    executor.partials_so_far(),
+                );
                 rest = bucket.start;
                 transit.send(&self.sums[..self.nodes.len()])?;
             }

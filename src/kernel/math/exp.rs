@@ -22,14 +22,26 @@ fn clamped<T: Elementary>(x: T, limit: T) -> T {
 
 /// x − k·ln 2
 #[inline(always)]
-pub(super) fn less<L: Level, T: Elementary>(x: T, k: T) -> T {
+fn less<L: Level, T: Elementary>(x: T, k: T) -> T {
     L::mul_add(-k, T::LN_2[1], L::mul_add(-k, T::LN_2[0], x))
 }
 
 /// eʳ − 1 for |r| ≤ ln 2 / 2
 #[inline(always)]
-pub(super) fn small_expm1<L: Level, T: Elementary>(r: T) -> T {
+fn small_expm1<L: Level, T: Elementary>(r: T) -> T {
     L::mul_add(r * r, polynomial::<L, T>(T::EXP, r), r)
+}
+
+/// eʳ − 1 of r = x − k·ln 2, in f64 with what r loses in rounding: in f32 no result shows it.
+#[inline(always)]
+pub(super) fn close_expm1<L: Level, T: Elementary>(x: T, k: T) -> T {
+    let high = L::mul_add(-k, T::LN_2[0], x);
+    let r = L::mul_add(-k, T::LN_2[1], high);
+    if size_of::<T>() == size_of::<f32>() {
+        return small_expm1::<L, T>(r);
+    }
+    let lost = L::mul_add(-k, T::LN_2[1], high - r);
+    r + L::mul_add(r * r, polynomial::<L, T>(T::EXP, r), lost)
 }
 
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! tanh, sinh and cosh: near 0 by eˣ − 1 or a polynomial, which keep their accuracy there.
 
-use super::exp::{exp_parts, less, quarter_expm1_pair, small_expm1};
+use super::exp::{close_expm1, exp_parts, quarter_expm1_pair};
 use super::{Elementary, at_most, polynomial};
 use crate::kernel::cpu::Level;
 use std::f64::consts::LOG2_E;
@@ -12,7 +12,7 @@ pub(super) fn tanh<L: Level, T: Elementary>(x: T) -> T {
     let (twice, half) = (T::lit(2.0) * at_most(x.abs(), T::lit(22.0)), T::lit(0.5));
     let (k, n) = twice.nearest_product::<L>(T::lit(LOG2_E));
     let power = half.scaled(n);
-    let h = L::mul_add(small_expm1::<L, T>(less::<L, T>(twice, k)), power, power - half);
+    let h = L::mul_add(close_expm1::<L, T>(twice, k), power, power - half);
     let y = h / (T::lit(1.0) + h);
     // h − h·y is the same, and for small h the rounding of 1 + h is small in it.
     (if twice < T::lit(0.6) { L::mul_add(-h, y, h) } else { y }).copysign(x)
