@@ -27,8 +27,8 @@ macro_rules! scalar_ops {
         ///
         /// Elementary functions are the crate's own, the same wherever an op is computed. Their
         /// largest errors in units in the last place with fused multiply-add (`benches/accuracy`
-        /// measures them: f32 over all inputs; f64 over 10⁸ random ones, but softplus and the
-        /// inverses of sine, cosine and tangent over 2·10⁶; two arguments like f64):
+        /// measures them: f32 over all inputs; f64 over 10⁸ random ones, but the inverses of
+        /// sine, cosine and tangent over 2·10⁶; two arguments like f64):
         ///
         /// | function | f32 | f64 |
         /// | --- | --- | --- |
