@@ -3,10 +3,9 @@
 use super::file::one_output_file;
 use super::input::{features_of, labels};
 use super::smooth::{Smooth, TOLERANCE, newton, reached, with_tolerance};
-use super::with_intercept;
-use crate::data::metrics::accuracy;
+use super::{class_score, with_c, with_intercept};
 use crate::error::{Result, bail};
-use crate::{Error, ErrorKind, Index, Tensor, TensorView, minimize};
+use crate::{Error, ErrorKind, Index, TensorView, minimize};
 use nalgebra::{DMatrix, DVector};
 
 const OP: &str = "logistic_regression";
@@ -36,22 +35,12 @@ pub struct LogisticRegression {
 
 with_intercept!(LogisticRegression);
 with_tolerance!(LogisticRegression);
-
-impl Default for LogisticRegression {
-    fn default() -> Self {
-        LogisticRegression::new()
-    }
-}
+with_c!(LogisticRegression);
 
 impl LogisticRegression {
     /// With C = 1 and an intercept.
     pub fn new() -> Self {
         LogisticRegression { c: 1.0, intercept: true, tolerance: TOLERANCE }
-    }
-
-    /// With this C > 0, the inverse of the penalty's strength; infinite for no penalty.
-    pub fn with_c(self, c: f64) -> Self {
-        LogisticRegression { c, ..self }
     }
 
     /// Fits features (n, p) and labels `[n]` of 0 and 1.
@@ -114,6 +103,7 @@ pub struct LogisticModel {
 }
 
 one_output_file!(LogisticModel, "logistic");
+class_score!(LogisticModel);
 
 impl LogisticModel {
     /// The likelier class of each row.
@@ -138,18 +128,6 @@ impl LogisticModel {
             let z = if class == 0 { z[i] } else { -z[i] };
             1.0 / (1.0 + z.exp())
         }))
-    }
-
-    /// The share of rows whose class is predicted.
-    ///
-    /// # Errors
-    /// As [`LogisticModel::predict`]; labels of another number.
-    pub fn score<'a, 'b>(
-        &self,
-        x: impl Into<TensorView<'a, f64>>,
-        y: impl Into<TensorView<'b, Index>>,
-    ) -> Result<f64> {
-        accuracy(&y.into().to_tensor(), &Tensor::from(self.predict(x)?))
     }
 
     fn logits<'a>(&self, op: &str, x: impl Into<TensorView<'a, f64>>) -> Result<DVector<f64>> {

@@ -1,9 +1,10 @@
 //! Multilayer perceptrons for classes and for numbers, trained by Adam on shuffled batches.
 
+use super::class_score;
 use super::file;
 use super::input::{features, features_of, labels, not_negative, targets};
 use super::softmax::softmax_rows;
-use crate::data::metrics::{accuracy, argmax, r2};
+use crate::data::metrics::{argmax, r2};
 use crate::data::{Dataset, EarlyStopping, Standardizer, Verdict};
 use crate::error::{Result, bail};
 use crate::nn::{Activation, Layer, Mlp, l2};
@@ -388,6 +389,8 @@ pub struct MlpClassifierModel {
     network: Network,
 }
 
+class_score!(MlpClassifierModel);
+
 impl MlpClassifierModel {
     /// The likeliest class of each row.
     ///
@@ -408,18 +411,6 @@ impl MlpClassifierModel {
         let mut z = self.network.outputs("predict_probabilities", x)?.into_matrix()?;
         softmax_rows(&mut z);
         Ok(z)
-    }
-
-    /// The share of rows whose class is predicted.
-    ///
-    /// # Errors
-    /// As [`MlpClassifierModel::predict`]; labels of another number.
-    pub fn score<'a, 'b>(
-        &self,
-        x: impl Into<TensorView<'a, f64>>,
-        y: impl Into<TensorView<'b, Index>>,
-    ) -> Result<f64> {
-        accuracy(&y.into().to_tensor(), &Tensor::from(self.predict(x)?))
     }
 }
 

@@ -55,3 +55,43 @@ macro_rules! with_intercept {
     };
 }
 use with_intercept;
+
+/// The option that regressions on classes share, and their defaults.
+macro_rules! with_c {
+    ($name:ident) => {
+        impl $name {
+            /// With this C > 0, the inverse of the penalty's strength; infinite for no penalty.
+            pub fn with_c(self, c: f64) -> Self {
+                $name { c, ..self }
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name::new()
+            }
+        }
+    };
+}
+use with_c;
+
+/// How good a model is that predicts classes.
+macro_rules! class_score {
+    ($name:ident) => {
+        impl $name {
+            /// The share of rows whose class is predicted.
+            ///
+            /// # Errors
+            /// As `predict`; labels of another number.
+            pub fn score<'a, 'b>(
+                &self,
+                x: impl Into<$crate::TensorView<'a, f64>>,
+                y: impl Into<$crate::TensorView<'b, $crate::Index>>,
+            ) -> $crate::error::Result<f64> {
+                let predicted = $crate::Tensor::from(self.predict(x)?);
+                $crate::data::metrics::accuracy(&y.into().to_tensor(), &predicted)
+            }
+        }
+    };
+}
+use class_score;

@@ -4,8 +4,8 @@ use super::file::{self, B, W};
 use super::input::{features_of, labels};
 use super::logistic::{penalty_weight, separated};
 use super::smooth::{Smooth, TOLERANCE, reached, with_tolerance};
-use super::with_intercept;
-use crate::data::metrics::{accuracy, argmax};
+use super::{class_score, with_c, with_intercept};
+use crate::data::metrics::argmax;
 use crate::error::{Result, bail};
 use crate::optim::Lbfgs;
 use crate::{Index, Notes, Tensor, TensorView, minimize};
@@ -40,22 +40,12 @@ pub struct SoftmaxRegression {
 
 with_intercept!(SoftmaxRegression);
 with_tolerance!(SoftmaxRegression);
-
-impl Default for SoftmaxRegression {
-    fn default() -> Self {
-        SoftmaxRegression::new()
-    }
-}
+with_c!(SoftmaxRegression);
 
 impl SoftmaxRegression {
     /// With C = 1 and intercepts.
     pub fn new() -> Self {
         SoftmaxRegression { c: 1.0, intercept: true, tolerance: TOLERANCE }
-    }
-
-    /// With this C > 0, the inverse of the penalty's strength; infinite for no penalty.
-    pub fn with_c(self, c: f64) -> Self {
-        SoftmaxRegression { c, ..self }
     }
 
     /// Fits features (n, p) and labels `[n]` from 0 to the number of classes, less 1.
@@ -102,6 +92,8 @@ pub struct SoftmaxModel {
     pub intercepts: DVector<f64>,
 }
 
+class_score!(SoftmaxModel);
+
 impl SoftmaxModel {
     /// The likeliest class of each row.
     ///
@@ -122,18 +114,6 @@ impl SoftmaxModel {
         let mut z = self.logits("predict_probabilities", x)?;
         softmax_rows(&mut z);
         Ok(z)
-    }
-
-    /// The share of rows whose class is predicted.
-    ///
-    /// # Errors
-    /// As [`SoftmaxModel::predict`]; labels of another number.
-    pub fn score<'a, 'b>(
-        &self,
-        x: impl Into<TensorView<'a, f64>>,
-        y: impl Into<TensorView<'b, Index>>,
-    ) -> Result<f64> {
-        accuracy(&y.into().to_tensor(), &Tensor::from(self.predict(x)?))
     }
 
     /// Saves the model as a safetensors file with `coefficients` and `intercept`, as

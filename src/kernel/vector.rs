@@ -25,14 +25,7 @@ multiversion! {
         for (lane, (x, y)) in lanes.iter_mut().zip(x_rest.iter().zip(y_rest)) {
             *lane += x.to_f64() * y.to_f64();
         }
-        // Halves added to each other: one after the other would be most of a short sum's time.
-        let mut width = LANES;
-        while width > 1 {
-            width /= 2;
-            let (low, high) = lanes.split_at_mut(width);
-            low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
-        }
-        lanes[0]
+        lanes.into_iter().sum()
     }
 }
 

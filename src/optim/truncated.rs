@@ -131,7 +131,7 @@ mod tests {
             out.iter_mut().zip(v.iter().zip(h)).for_each(|(o, (v, h))| *o = v * h);
             Ok(())
         };
-        let ended = truncated_cg(&mut product, g, radius, 1e-10, 100, &mut work).unwrap();
+        let ended = truncated_cg(&mut product, g, radius, 1e-12, 100, &mut work).unwrap();
         let model = work.model(g);
         (ended, work.p.to_vec(), model, products)
     }
@@ -142,7 +142,7 @@ mod tests {
         let (ended, p, model, products) = run(&h, &g, f64::INFINITY);
         assert_eq!((ended, products), (Ended::Inside, 4));
         let want: Vec<f64> = g.iter().zip(h).map(|(g, h)| -g / h).collect();
-        assert!(p.iter().zip(&want).all(|(p, want)| (p - want).abs() < 1e-9), "{p:?}");
+        assert!(p.iter().zip(&want).all(|(p, want)| (p - want).abs() < 1e-12), "{p:?}");
         let least: f64 = g.iter().zip(h).map(|(g, h)| -0.5 * g * g / h).sum();
         assert!((model - least).abs() < 1e-12, "{model} {least}");
     }

@@ -12,8 +12,16 @@ use crate::scalar::{Index, Scalar, of_type};
 use crate::shape::Shape;
 use std::ops::Range;
 
-/// The elements of scratch that everything here wants.
+/// The elements of scratch that everything here wants, whatever the shape.
 pub(crate) const SOFTMAX_SCRATCH: usize = 4 * LANES;
+
+/// The elements of scratch that everything here wants along this axis of this shape.
+pub(crate) fn softmax_scratch(shape: &Shape, axis: usize) -> usize {
+    match around(shape, axis) {
+        (1, ..) => SOFTMAX_SCRATCH,
+        (stride, ..) => SOFTMAX_SCRATCH.min(4 * stride),
+    }
+}
 
 /// y_k = exp(x_k) / Σ_j exp(x_j) along `axis`.
 pub(crate) fn softmax<T: Scalar>(

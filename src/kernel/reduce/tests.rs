@@ -239,7 +239,7 @@ fn softmax_follows_its_definition() {
         let x: Vec<f64> = x.iter().map(|x| 5.0 * x).collect();
         let (mut p, mut log_p) = (vec![f64::NAN; x.len()], vec![f64::NAN; x.len()]);
         let mut lse = vec![f64::NAN; groups.len()];
-        let scratch = &mut [f64::NAN; SOFTMAX_SCRATCH];
+        let scratch = &mut vec![f64::NAN; softmax_scratch(shape, axis)];
         softmax(shape, axis, &x, &mut p, scratch);
         log_softmax(shape, axis, &x, &mut log_p, scratch);
         logsumexp(shape, axis, &x, &mut lse, scratch);
@@ -272,11 +272,11 @@ fn softmax_stays_finite_and_says_nan_for_infinite_rows() {
         ([0.0, inf, 1.0], [nan; 3], [nan; 3], inf),
         ([0.0, nan, 1.0], [nan; 3], [nan; 3], nan),
     ];
-    let scratch = &mut [f64::NAN; SOFTMAX_SCRATCH];
     for (row, p, log_p, lse) in rows {
         // Along the contiguous axis, and along the other with two equal lanes.
         for lanes in [1, 2] {
             let shape = [lanes, 3].into();
+            let scratch = &mut vec![f64::NAN; softmax_scratch(&shape, 1)];
             let spread = |row: [f64; 3]| row.iter().flat_map(|&x| vec![x; lanes]).collect();
             let x: Vec<f64> = spread(row);
             let mut got = vec![9.0; x.len()];

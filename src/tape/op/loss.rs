@@ -6,7 +6,7 @@ use super::{
     Arg, Cotangents, Derivative, Each, Out, Primitive, RowRule, Softmax, Take, TakeAdd, Vjp, list,
 };
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::kernel::reduce::{SOFTMAX_SCRATCH, cross_entropy, softmax_residual};
+use crate::kernel::reduce::{cross_entropy, softmax_residual, softmax_scratch};
 use crate::scalar::{DType, Scalar};
 use crate::shape::{Axes, Shape};
 use crate::tape::{Expr, IndexExpr, Operand};
@@ -135,8 +135,8 @@ impl<T: Scalar> Primitive<T> for SoftmaxCrossEntropy {
         cross_entropy(&x[0].shape(), x[0].float(), x[1].index(), y.float(), scratch)
     }
 
-    fn scratch(&self, _: &[Shape]) -> usize {
-        SOFTMAX_SCRATCH
+    fn scratch(&self, x: &[Shape]) -> usize {
+        softmax_scratch(&x[0], x[0].rank() - 1)
     }
 
     fn flops(&self, x: &[Shape], y: &Shape) -> usize {
@@ -175,8 +175,8 @@ impl<T: Scalar> Primitive<T> for SoftmaxResidual {
         softmax_residual(&x[0].shape(), x[0].float(), x[1].index(), y.float(), scratch)
     }
 
-    fn scratch(&self, _: &[Shape]) -> usize {
-        SOFTMAX_SCRATCH
+    fn scratch(&self, x: &[Shape]) -> usize {
+        softmax_scratch(&x[0], x[0].rank() - 1)
     }
 
     fn flops(&self, x: &[Shape], y: &Shape) -> usize {

@@ -67,8 +67,8 @@ impl<T: Scalar> Primitive<T> for Softmax {
         Ok(())
     }
 
-    fn scratch(&self, _: &[Shape]) -> usize {
-        kernel::SOFTMAX_SCRATCH
+    fn scratch(&self, x: &[Shape]) -> usize {
+        kernel::softmax_scratch(&x[0], self.axis())
     }
 
     /// The largest, the difference from it, exp and the sum; then a quotient or a difference.
