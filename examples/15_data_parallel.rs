@@ -37,7 +37,7 @@ impl Workers for Threads<'_> {
         Ok(session.with_threads(self.n)?)
     }
 
-    fn step<T: Scalar>(&mut self, _: &Session<T>, done: Done) -> Result {
+    fn step<T: Scalar>(&mut self, _: &mut Session<T>, done: Done) -> Result {
         self.run.step(done.loss, ("threads", self.n as f64));
         Ok(())
     }

@@ -33,6 +33,9 @@ struct Args {
     /// Steps from one checkpoint to the next
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     every: u64,
+    /// Each rank keeps its slice of the optimizer's state only
+    #[arg(long)]
+    shard_state: bool,
     /// Seconds to wait for another rank
     #[arg(long, default_value_t = 60)]
     deadline: u64,
@@ -60,7 +63,8 @@ struct Ranks<'a> {
 impl Workers for Ranks<'_> {
     fn hire<T: Scalar>(&mut self, session: Session<T>) -> Result<Session<T>> {
         let group = self.group.take().ok_or("one training for each group")?;
-        Ok(session.with_threads(self.args.threads)?.with_group(group))
+        let session = session.with_threads(self.args.threads)?.with_group(group);
+        if self.args.shard_state { Ok(session.with_sharded_state()?) } else { Ok(session) }
     }
 
     fn begin<T: Scalar>(&mut self, session: &mut Session<T>) -> Result<Position> {
@@ -73,12 +77,15 @@ impl Workers for Ranks<'_> {
         }
     }
 
-    fn step<T: Scalar>(&mut self, session: &Session<T>, done: Done) -> Result {
+    fn step<T: Scalar>(&mut self, session: &mut Session<T>, done: Done) -> Result {
         let steps = done.next.epoch * done.batches as u64 + done.next.batch as u64;
-        if let (0, Some(path)) = (self.rank, &self.args.checkpoint)
+        if let Some(path) = &self.args.checkpoint
             && steps.is_multiple_of(self.args.every)
         {
-            session.save(path, &parallel::notes(done.next))?;
+            session.gather_state(0)?;
+            if self.rank == 0 {
+                session.save(path, &parallel::notes(done.next))?;
+            }
         }
         Ok(())
     }

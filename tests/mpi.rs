@@ -236,7 +236,7 @@ fn steps(group: Mpi) -> Result<()> {
         });
     }
     let model = models::batch_normalization_and_dropout();
-    let mut session = Session::new(&model.tape)?.with_shards(SHARDS)?.with_group(group);
+    let mut session = sharing(Session::new(&model.tape)?, group)?;
     let first = match file.exists() {
         true => session.load(&file)?.get("step")?,
         false => 0,
@@ -244,7 +244,11 @@ fn steps(group: Mpi) -> Result<()> {
     for step in first..STEPS {
         model.step(&mut session, 64 - step as usize % 5, step);
         let done = step + 1;
-        if rank == 0 && done % 5 == 0 {
+        if done % 5 != 0 {
+            continue;
+        }
+        session.gather_state(0)?;
+        if rank == 0 {
             session.save(&file, &Notes::new().with("step", done))?;
         }
     }
@@ -252,6 +256,13 @@ fn steps(group: Mpi) -> Result<()> {
         println!("weights {:016x}", bits(session.parameters().iter()));
     }
     Ok(())
+}
+
+/// A rank of a group, which shares out the state of optimizers if there are two or four.
+fn sharing(session: Session, group: Mpi) -> Result<Session> {
+    let shares = group.size().is_multiple_of(2);
+    let session = session.with_shards(SHARDS)?.with_group(group);
+    if shares { session.with_sharded_state() } else { Ok(session) }
 }
 
 /// A job that has ended, and what its ranks said.
@@ -332,8 +343,7 @@ fn rank(case: &str) -> ExitCode {
     }
     if let Some((name, make)) = MODELS.iter().find(|(name, _)| *name == case) {
         let (model, rank) = (make(), group.rank());
-        let session =
-            Session::new(&model.tape).and_then(|s| Ok(s.with_shards(SHARDS)?.with_group(group)));
+        let session = Session::new(&model.tape).and_then(|s| sharing(s, group));
         let (losses, weights) = model.train(&mut session.unwrap(), ROWS);
         println!("rank {rank}: {name} {:016x}", bits(losses.iter().chain(&weights)));
         return ExitCode::SUCCESS;

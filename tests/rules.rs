@@ -816,8 +816,8 @@ impl Rule<f64> for Ratio {
     fn begin(&self, whole: &Whole<'_, f64>, steps: &mut [Step]) -> Result<()> {
         assert_eq!(whole.variables().map(|x| x.g.len()).sum::<usize>(), whole.gradients.len());
         for (step, x) in steps.iter_mut().zip(whole.variables()) {
-            assert!(x.state(0).iter().all(|&s| s == 0.0));
-            let (g, s): (f64, f64) = (x.g.iter().sum(), x.state(1).iter().sum());
+            assert!(x.state(0)?.iter().all(|&s| s == 0.0));
+            let (g, s): (f64, f64) = (x.g.iter().sum(), x.state(1)?.iter().sum());
             *step = Step::new(whole.t, if whole.t == 1 { 0.0 } else { g / s });
             step.numbers = [x.w[0], 0.0];
         }

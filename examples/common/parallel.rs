@@ -62,7 +62,7 @@ pub trait Workers {
     }
 
     /// After each step.
-    fn step<T: Scalar>(&mut self, session: &Session<T>, done: Done) -> Result;
+    fn step<T: Scalar>(&mut self, session: &mut Session<T>, done: Done) -> Result;
 }
 
 /// What a step has done.
@@ -155,7 +155,7 @@ impl Job {
             session.run_into((nodes.loss, nodes.step), &feeds, &mut out)?;
             let (loss, next) = (out.0.item()?.to_f64(), batches.position());
             losses.push(loss);
-            workers.step(&session, Done { loss, next, batches: n_batches })?;
+            workers.step(&mut session, Done { loss, next, batches: n_batches })?;
         }
         let seconds = started.elapsed().as_secs_f64();
         Ok(Outcome { losses, hash: weights_sha256(&session)?, seconds })

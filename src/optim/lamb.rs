@@ -76,7 +76,8 @@ impl<T: Scalar> Rule<T> for Lamb {
         self.adam.pace.begin(whole, steps)?;
         for (step, x) in steps.iter_mut().zip(whole.variables()) {
             let of_w = update::sum_of_squares(x.w).sqrt();
-            let of_d = update::lamb_squares(self.kernel(step), [x.w, x.g, x.state(0), x.state(1)]);
+            let (m, v) = (x.state(0)?, x.state(1)?);
+            let of_d = update::lamb_squares(self.kernel(step), [x.w, x.g, m, v]);
             if step.rate > 0.0 && of_w > 0.0 && of_d > 0.0 {
                 step.rate *= of_w / of_d.sqrt();
             }

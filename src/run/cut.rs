@@ -3,6 +3,7 @@
 use super::meeting::MAX_SHARDS;
 use super::ranks::Ranks;
 use super::session::Session;
+use super::share::Share;
 use crate::dist::Group;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::plan::{Cut, is_batch};
@@ -82,6 +83,7 @@ impl<T: Scalar> Session<T> {
     /// lists of as many entries as there are ranks.
     pub fn with_group(mut self, group: impl Group + 'static) -> Self {
         self.ranks = Some(Ranks::new(Box::new(group)));
+        self.variables.share = Share::WHOLE;
         self.cached.clear();
         self
     }

@@ -2,6 +2,8 @@
 //! device. In steady state it allocates nothing.
 
 use super::fetch::Wanted;
+use super::ranks::Ranks;
+use super::share::{gather as gather_from_ranks, pieces};
 use super::trace::{Stage, Watched};
 use super::variables::{OptimizerState, Variables, each_step};
 use crate::error::{Error, ErrorKind, Result, bail};
@@ -195,6 +197,7 @@ impl<T: Scalar> Executor<T> {
         variables: &mut Variables<T>,
         feeds: Feeds<'_, T>,
         team: &mut Watched<'_>,
+        mut ranks: Option<&mut Ranks>,
     ) -> Result<()> {
         if self.plan.effects.is_empty() {
             return Ok(());
@@ -224,20 +227,19 @@ impl<T: Scalar> Executor<T> {
                     ..
                 } => {
                     let Some(state) = begun.next() else { continue };
-                    let n = block.len;
                     let gradients = block_of(block, &self.floats, feeds);
                     let state = &mut variables.optimizers[*state];
                     let steps = &state.begun;
                     state.steps += 1;
                     let n_slots = rule.slots().min(MAX_SLOTS);
-                    let mut at = 0;
-                    for range in parameters {
-                        let w = &mut variables.values.as_mut_slice()[range.clone()];
-                        let here = at..at + range.len();
+                    let (share, own) = (state.slots.share(), state.slots.slice());
+                    let values = variables.values.as_mut_slice();
+                    for (here, at) in pieces(parameters, own.clone()) {
+                        let w = &mut values[at];
                         let mut slots: [&mut [T]; MAX_SLOTS] = Default::default();
-                        if n > 0 {
-                            let all = state.slots.as_mut_slice().chunks_exact_mut(n);
-                            slots.iter_mut().zip(all).for_each(|(s, a)| *s = &mut a[here.clone()]);
+                        let of_own = here.start - own.start..here.end - own.start;
+                        for (slot, all) in slots.iter_mut().zip(state.slots.each_mut()) {
+                            *slot = &mut all[of_own.clone()];
                         }
                         let moved = |part: Range<usize>, w: &mut [T], slots: &mut [&mut [T]]| {
                             let g = &gradients[part.clone()];
@@ -262,7 +264,9 @@ impl<T: Scalar> Executor<T> {
                                 moved(part, w.take(i), &mut slots[..n_slots]);
                             });
                         }
-                        at += range.len();
+                    }
+                    if let (false, Some(ranks)) = (share.is_whole(), &mut ranks) {
+                        gather_from_ranks(&mut *ranks.group, values, parameters)?;
                     }
                 }
             }
@@ -346,7 +350,7 @@ fn begin<T: Scalar>(
         bail!(Argument, "expected the weights back in their place, got their average");
     }
     let t = state.steps + 1;
-    let whole = Whole::new(t, values, ranges, gradients, state.slots.as_slice());
+    let whole = Whole::new(t, values, ranges, gradients, state.slots.all());
     rule.begin(&whole, &mut state.begun)?;
     for step in state.begun.iter_mut().filter(|_| state.rate_factor != 1.0) {
         step.rate *= state.rate_factor;

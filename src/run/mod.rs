@@ -6,10 +6,12 @@ mod execute;
 mod fetch;
 mod interpret;
 mod meeting;
+mod optimizers;
 mod ranks;
 mod runner;
 mod session;
 mod sharded;
+mod share;
 mod trace;
 mod variables;
 

@@ -100,6 +100,22 @@ impl Ranks {
         self.agree(hasher.finish(), rows, shards, text)
     }
 
+    /// That all ranks are about to do this beside runs, each with the same variables and state.
+    ///
+    /// # Errors
+    /// As [`Ranks::begin`].
+    pub(super) fn together<T: Scalar>(
+        &mut self,
+        graph: &Graph<T>,
+        variables: &Variables<T>,
+        what: &str,
+    ) -> Result<()> {
+        let start = state(graph, variables);
+        let mut hasher = DefaultHasher::new();
+        (what, start).hash(&mut hasher);
+        self.agree(hasher.finish(), 0, 1, || format!("{what}, start {start:016x}")).map(drop)
+    }
+
     /// That all ranks are about to do the same, which `what` is a hash of and `text` describes, on
     /// so many rows each.
     fn agree(
@@ -156,19 +172,18 @@ impl Ranks {
 
 /// A hash of the tape, the variables' values and what optimizers keep.
 fn state<T: Scalar>(graph: &Graph<T>, variables: &Variables<T>) -> u64 {
-    let Variables { layout: _, values, has_value, optimizers, changes: _ } = variables;
+    let Variables { layout: _, values, has_value, optimizers, share, changes: _ } = variables;
     let mut hasher = DefaultHasher::new();
-    (graph.hash(), has_value).hash(&mut hasher);
+    (graph.hash(), has_value, share.size()).hash(&mut hasher);
     bytes(values.as_slice()).hash(&mut hasher);
     for state in optimizers {
         let OptimizerState { node, steps, rate_factor, swapped, begun: _, slots } = state;
-        (node, steps, rate_factor.to_bits(), swapped).hash(&mut hasher);
-        bytes(slots.as_slice()).hash(&mut hasher);
+        (node, steps, rate_factor.to_bits(), swapped, slots).hash(&mut hasher);
     }
     hasher.finish()
 }
 
-fn others(rank: usize, size: usize) -> impl Iterator<Item = usize> {
+pub(super) fn others(rank: usize, size: usize) -> impl Iterator<Item = usize> {
     (0..size).filter(move |&other| other != rank)
 }
 
@@ -186,7 +201,7 @@ pub(super) struct Rendezvous<T: Scalar> {
 /// Up to so many elements, everybody gets everything at once.
 const SMALL: usize = 1 << 11;
 /// Slices are cut at whole cache lines.
-const GRAIN: usize = 64;
+pub(super) const GRAIN: usize = 64;
 
 impl<T: Scalar> Rendezvous<T> {
     pub(super) fn new(cut: Cut, rank: usize, size: usize) -> Self {

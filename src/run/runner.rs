@@ -4,10 +4,11 @@ use super::execute::{Executor, Feeds};
 use super::fetch::Wanted;
 use super::ranks::Ranks;
 use super::sharded::{Inputs, ShardRun};
+use super::share::Share;
 use super::trace::Watched;
 use super::variables::Variables;
 use crate::error::Result;
-use crate::plan::Report;
+use crate::plan::{EffectStep, Report};
 use crate::scalar::Scalar;
 use crate::tape::{FeedValue, Graph, NodeId};
 
@@ -23,6 +24,21 @@ impl<T: Scalar> Runner<T> {
             Runner::Plan(executor) => &executor.plan.report,
             Runner::Shards(run) => &run.report,
         }
+    }
+
+    /// Bytes of the state that optimizers of this run keep here.
+    pub(super) fn state_bytes(&self, share: Share) -> usize {
+        let effects = match self {
+            Runner::Plan(executor) => &executor.plan.effects,
+            Runner::Shards(run) => run.effect_steps(),
+        };
+        let of = |effect: &EffectStep<T>| match effect {
+            EffectStep::Assign { .. } => 0,
+            EffectStep::Update { rule, gradients, .. } => {
+                rule.slots() * share.slice(gradients.len).len() * size_of::<T>()
+            }
+        };
+        effects.iter().map(of).sum()
     }
 
     /// Computes everything; then [`Runner::fetch`] finds the values.
@@ -69,10 +85,11 @@ impl<T: Scalar> Runner<T> {
         variables: &mut Variables<T>,
         feeds: &[(NodeId, FeedValue<'_, T>)],
         team: &mut Watched<'_>,
+        ranks: Option<&mut Ranks>,
     ) -> Result<()> {
         match self {
-            Runner::Plan(executor) => executor.effects(graph, variables, whole(feeds), team),
-            Runner::Shards(run) => run.effects(graph, variables, feeds, team),
+            Runner::Plan(executor) => executor.effects(graph, variables, whole(feeds), team, ranks),
+            Runner::Shards(run) => run.effects(graph, variables, feeds, team, ranks),
         }
     }
 }

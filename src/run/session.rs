@@ -13,10 +13,9 @@ use crate::kernel::team::Team;
 use crate::plan::{self, Given, Origin, Passes, Report, Request, is_batch};
 use crate::scalar::Scalar;
 use crate::shape::Shape;
-use crate::tape::op::{Effect, Leaf, Op, Rule};
+use crate::tape::op::{Leaf, Op};
 use crate::tape::{AsNode, Feed, FeedValue, Graph, NodeId, NodeRef, Tape};
 use crate::tensor::{Tensor, TensorView};
-use std::ops::Range;
 use std::sync::Arc;
 
 /// The most plans a session keeps; the one not used for longest goes first.
@@ -203,7 +202,7 @@ impl<T: Scalar> Session<T> {
         };
         fetches.take(&mut Source { next: &mut next }, out)?;
         team.end(event);
-        runner.effects(graph, variables, feeds, team)?;
+        runner.effects(graph, variables, feeds, team, ranks.as_mut())?;
         team.end(step);
         Ok(())
     }
@@ -250,7 +249,9 @@ impl<T: Scalar> Session<T> {
         self.check_feeds(feeds, &mut checked)?;
         let rows = self.rows_of_all(&checked)?;
         let at = self.plan_for(&checked, rows)?;
-        Ok(self.cached[at].runner.report().clone())
+        let runner = &self.cached[at].runner;
+        let state_bytes = runner.state_bytes(self.variables.share);
+        Ok(Report { state_bytes, ..runner.report().clone() })
     }
 
     /// As [`Session::run`], and when everything in it happened, for Chrome's and Perfetto's
@@ -343,89 +344,6 @@ impl<T: Scalar> Session<T> {
         let (id, ..) = self.variable(variable.node())?;
         self.variables.check(&self.graph, &[id])?;
         self.write(variable.node(), value.into(), "assign_add", |w, x| *w += x)
-    }
-
-    /// How many steps an optimizer's train op has taken in this session.
-    ///
-    /// # Errors
-    /// Not an update of this session's tape.
-    pub fn steps(&self, train: impl AsNode) -> Result<u64> {
-        let (id, _) = self.update(train.node(), "steps")?;
-        Ok(self.variables.steps(id))
-    }
-
-    /// Multiplies the rate of the train op's later steps in this session by `factor`, in place of
-    /// the factor before, which is 1 at first. Schedules go on underneath. For what a training
-    /// finds out by itself: [`OnPlateau`](crate::optim::OnPlateau).
-    ///
-    /// ```
-    /// use gradtape::{Session, Tape, optim::Sgd};
-    /// let tape = Tape::<f64>::new();
-    /// let w = tape.variable("w", 0.0);
-    /// let train = Sgd::new(1.0).minimize(w)?;
-    /// let mut session = Session::new(&tape)?;
-    /// session.scale_rate(train, 0.25)?;
-    /// session.run(train, &[])?;
-    /// assert_eq!(session.value(w)?, (-0.25).into());
-    /// # Ok::<(), gradtape::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Not an update of this session's tape; a factor that is negative, infinite or NaN; no memory.
-    pub fn scale_rate(&mut self, train: impl AsNode, factor: f64) -> Result<()> {
-        let (id, rule) = self.update(train.node(), "scale_rate")?;
-        if !(factor >= 0.0 && factor.is_finite()) {
-            bail!(Argument, "scale_rate: expected a finite factor ≥ 0, got {factor}");
-        }
-        let ranges = self.updated_by(id);
-        let state = self.variables.optimizer(id, &*rule, &ranges)?;
-        self.variables.optimizers[state].rate_factor = factor;
-        self.variables.changes += 1;
-        Ok(())
-    }
-
-    /// Exchanges the variables of a train op with the average that its optimizer keeps of them
-    /// ([`Averaged`](crate::optim::Averaged), [`Asgd`](crate::optim::Asgd)): once to evaluate with
-    /// averaged weights, or to end with them, and once more to train on. Every bit comes back.
-    ///
-    /// # Errors
-    /// Not an update of this session's tape; an optimizer that keeps no average; no step taken
-    /// yet. A *run* of the train op fails while the average is in the weights' place.
-    pub fn swap_average(&mut self, train: impl AsNode) -> Result<()> {
-        let (id, rule) = self.update(train.node(), "swap_average")?;
-        let name = rule.name();
-        if !rule.averages() {
-            bail!(Argument, "swap_average: expected an optimizer that averages, got {name}");
-        }
-        let ranges = self.updated_by(id);
-        let Variables { values, optimizers, .. } = &mut self.variables;
-        let Some(state) = optimizers.iter_mut().find(|o| o.node == id && o.steps > 0) else {
-            bail!(Argument, "swap_average: expected {name} after a step, got it before the first");
-        };
-        let (mut at, average) = (0, state.slots.as_mut_slice());
-        for range in ranges {
-            let end = at + range.len();
-            average[at..end].swap_with_slice(&mut values.as_mut_slice()[range]);
-            at = end;
-        }
-        state.swapped = !state.swapped;
-        self.variables.changes += 1;
-        Ok(())
-    }
-
-    /// The node and the rule of a train op.
-    fn update(&self, train: NodeRef, verb: &str) -> Result<(NodeId, Arc<dyn Rule<T>>)> {
-        let id = resolve(&self.graph, train)?;
-        match &self.graph.node(id).op {
-            Op::Effect(Effect::Update(rule)) => Ok((id, Arc::clone(&rule.0))),
-            _ => bail!(Tape, "{verb}: expected a train op, got {}", self.graph.describe(id)),
-        }
-    }
-
-    /// Where the variables of an update lie, in the order of its gradients.
-    pub(super) fn updated_by(&self, id: NodeId) -> Vec<Range<usize>> {
-        let variables = self.graph.node(id).inputs.iter().step_by(2);
-        variables.filter_map(|&v| self.variables.layout.find(v).map(|found| found.1)).collect()
     }
 
     /// Every variable with its unique name, in the order recorded.
@@ -589,7 +507,7 @@ impl<T: Scalar> Session<T> {
 }
 
 /// The node of a handle in this graph.
-fn resolve<T: Scalar>(graph: &Graph<T>, node: NodeRef) -> Result<NodeId> {
+pub(super) fn resolve<T: Scalar>(graph: &Graph<T>, node: NodeRef) -> Result<NodeId> {
     if node.tape != graph.tape {
         bail!(Tape, "expected a node of this session's tape, got one of another");
     }

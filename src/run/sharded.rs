@@ -14,7 +14,7 @@ use crate::error::{Error, Result, bail};
 use crate::kernel::arena::Arena;
 use crate::kernel::team::{MAX_THREADS, Pieces, Team, part, part_of};
 use crate::plan::{
-    Cut, FeedFrom, FetchedAt, Level, OncePlan, Plan, Report, Sharded, parts_of_update,
+    Cut, EffectStep, FeedFrom, FetchedAt, Level, OncePlan, Plan, Report, Sharded, parts_of_update,
     worth_threads,
 };
 use crate::scalar::{DType, Element, Index, Scalar};
@@ -312,11 +312,17 @@ impl<T: Scalar> ShardRun<T> {
         variables: &mut Variables<T>,
         feeds: &[(NodeId, FeedValue<'_, T>)],
         team: &mut Watched<'_>,
+        ranks: Option<&mut Ranks>,
     ) -> Result<()> {
         let combined = self.combined.as_slice();
         self.last.with_feeds(feeds, &self.kept, |executor, values| {
-            executor.effects(graph, variables, Feeds { values, combined }, team)
+            executor.effects(graph, variables, Feeds { values, combined }, team, ranks)
         })
+    }
+
+    /// What writes variables.
+    pub(super) fn effect_steps(&self) -> &[EffectStep<T>] {
+        &self.last.executor.plan.effects
     }
 
     /// The variables that must have a value.

@@ -1,6 +1,7 @@
 //! The variables of a session: one flat aligned buffer, and what optimizers keep beside it.
 
-use crate::error::{Error, ErrorKind, Result};
+use super::share::{Share, Slots};
+use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::arena::Arena;
 use crate::plan::Layout;
 use crate::scalar::Scalar;
@@ -16,6 +17,8 @@ pub(crate) struct Variables<T: Scalar> {
     /// Which variables have a value, in the layout's order.
     pub(crate) has_value: Vec<bool>,
     pub(crate) optimizers: Vec<OptimizerState<T>>,
+    /// Whose part of their state is kept.
+    pub(crate) share: Share,
     /// How often something else than a run has changed any of this.
     pub(crate) changes: u64,
 }
@@ -32,8 +35,7 @@ pub(crate) struct OptimizerState<T: Scalar> {
     pub(crate) swapped: bool,
     /// What holds for each variable in the step that was begun last.
     pub(crate) begun: Vec<Step>,
-    /// One after the other, each as long as the parameters.
-    pub(crate) slots: Arena<T>,
+    pub(crate) slots: Slots<T>,
 }
 
 impl<T: Scalar> OptimizerState<T> {
@@ -42,9 +44,10 @@ impl<T: Scalar> OptimizerState<T> {
         node: NodeId,
         rule: &dyn Rule<T>,
         variables: &[Range<usize>],
+        share: Share,
     ) -> Result<Self> {
         let n_parameters: usize = variables.iter().map(Range::len).sum();
-        let slots = Arena::new(rule.slots().saturating_mul(n_parameters))
+        let slots = Slots::new(rule.slots(), n_parameters, share)
             .map_err(|e| e.within(format_args!("state of {}", rule.name())))?;
         let begun = vec![Step::new(1, 0.0); variables.len()];
         Ok(OptimizerState { node, steps: 0, rate_factor: 1.0, swapped: false, begun, slots })
@@ -63,10 +66,14 @@ impl<T: Scalar> Variables<T> {
             }
             has_value.push(init.0.value.is_some());
         }
-        Ok(Variables { layout, values, has_value, optimizers: Vec::new(), changes: 0 })
+        let (optimizers, share) = (Vec::new(), Share::WHOLE);
+        Ok(Variables { layout, values, has_value, optimizers, share, changes: 0 })
     }
 
     /// Where the state of an update stands, made (with zeros) at the first step.
+    ///
+    /// # Errors
+    /// No memory; state that is shared out over other ranks.
     pub(crate) fn optimizer(
         &mut self,
         node: NodeId,
@@ -74,9 +81,14 @@ impl<T: Scalar> Variables<T> {
         variables: &[Range<usize>],
     ) -> Result<usize> {
         if let Some(i) = self.optimizers.iter().position(|o| o.node == node) {
+            if self.optimizers[i].slots.share() != self.share {
+                let (name, got) = (rule.name(), self.optimizers[i].slots.share().size());
+                let want = self.share.size();
+                bail!(Argument, "{name}: expected state shared by {want} ranks, got it of {got}");
+            }
             return Ok(i);
         }
-        self.optimizers.push(OptimizerState::new(node, rule, variables)?);
+        self.optimizers.push(OptimizerState::new(node, rule, variables, self.share)?);
         Ok(self.optimizers.len() - 1)
     }
 

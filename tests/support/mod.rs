@@ -1,5 +1,7 @@
 //! An allocator that counts what the calling thread allocates.
 
+#![allow(dead_code)] // Each test uses its part.
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -28,6 +30,11 @@ unsafe impl GlobalAlloc for Counting {
         // SAFETY: the caller's promise is passed on.
         unsafe { System.dealloc(memory, layout) }
     }
+}
+
+/// The bytes that the calling thread has allocated and not freed.
+pub fn held() -> isize {
+    LIVE.get()
 }
 
 /// The value of `f`, the bytes it held at most, and how often it allocated.

@@ -15,7 +15,7 @@ use crate::kernel::arena::Arena;
 use crate::scalar::Scalar;
 use crate::shape::Shape;
 use crate::tape::op::{Effect, Op};
-use crate::tape::{AsNode, Graph, NodeId};
+use crate::tape::{AsNode, NodeId};
 use format::{Contents, Entries, Entry};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -95,7 +95,8 @@ impl Notes {
 impl<T: Scalar> Session<T> {
     /// Saves the variables, the steps and state of every optimizer, and `notes`, so that a run
     /// that goes on from [`Session::load`] has the same bits as one that was never stopped, on any
-    /// number of threads or ranks. Of several ranks one saves, and each loads.
+    /// number of threads or ranks. Of several ranks one saves, and each loads; if they
+    /// [share out](Session::with_sharded_state) state, it is gathered first.
     ///
     /// The file is written beside `path`, to the disk, and then takes its name: whenever the
     /// process or the machine stops, `path` holds the old checkpoint or the new one.
@@ -125,7 +126,7 @@ impl<T: Scalar> Session<T> {
     /// ```
     ///
     /// # Errors
-    /// The file cannot be written; then `path` is as it was.
+    /// The file cannot be written; one rank's share of state alone. Then `path` is as it was.
     pub fn save(&self, path: impl AsRef<Path>, notes: &Notes) -> Result<()> {
         file::replace(path.as_ref(), &self.checkpoint(notes)?)
     }
@@ -182,7 +183,8 @@ impl<T: Scalar> Session<T> {
 
     /// The bytes of a checkpoint.
     fn checkpoint(&self, notes: &Notes) -> Result<Vec<u8>> {
-        let Variables { layout, values, has_value, optimizers, changes: _ } = &self.variables;
+        let Variables { layout, values, has_value, optimizers, share: _, changes: _ } =
+            &self.variables;
         let (graph, values) = (&self.graph, values.as_slice());
         let mut entries = Entries::new();
         for ((id, range), _) in layout.variables.iter().zip(has_value).filter(|v| *v.1) {
@@ -193,10 +195,15 @@ impl<T: Scalar> Session<T> {
         for state in optimizers {
             // `begun` is of one step and made anew in each.
             let OptimizerState { node, steps, rate_factor, swapped, begun: _, slots } = state;
-            let (name, n) = (graph.name(*node), n_parameters(graph, *node));
-            let values = slots.as_slice().chunks_exact(n.max(1));
+            let name = graph.name(*node);
+            let Some(values) = slots.each() else {
+                bail!(
+                    Argument,
+                    "checkpoint: expected all state of {name}, got one rank's; gather_state"
+                );
+            };
             for (slot, values) in values.enumerate() {
-                let entry = Entry { shape: Shape::from(n), values };
+                let entry = Entry { shape: Shape::from(values.len()), values };
                 if entries.insert(slot_name(&name, slot), entry).is_some() {
                     bail!(Argument, "checkpoint: two tensors are named {name}#{slot}");
                 }
@@ -278,13 +285,13 @@ impl<T: Scalar> Session<T> {
             else {
                 bail!(Format, "metadata: expected the state of {name}, got {saved}");
             };
-            let blank = OptimizerState::new(node, &*rule.0, &self.updated_by(node))?;
+            let share = self.variables.share;
+            let blank = OptimizerState::new(node, &*rule.0, &self.updated_by(node), share)?;
             let mut state = OptimizerState { steps, rate_factor, swapped, ..blank };
-            let n = n_parameters(graph, node);
-            for (slot, out) in state.slots.as_mut_slice().chunks_exact_mut(n.max(1)).enumerate() {
-                require(contents, &slot_name(&name, slot), Shape::from(n), out)?;
+            state.slots.fill(|slot, out| {
                 used += 1;
-            }
+                require(contents, &slot_name(&name, slot), Shape::from(out.len()), out)
+            })?;
             optimizers.push(state);
         }
         match optimizers.len() == states.len() {
@@ -330,11 +337,6 @@ fn require<T: Scalar>(
 }
 
 /// The parameters of an update.
-fn n_parameters<T: Scalar>(graph: &Graph<T>, update: NodeId) -> usize {
-    let variables = graph.node(update).inputs.iter().step_by(2);
-    variables.map(|&v| graph.node(v).shape.len()).sum()
-}
-
 /// No name that was given has a `#`, so this is no variable's.
 fn slot_name(update: &str, slot: usize) -> String {
     format!("{update}#{slot}")

@@ -134,8 +134,8 @@ pub struct Whole<'a, T> {
     values: &'a [T],
     /// Where in them each variable of the update lies.
     ranges: &'a [Range<usize>],
-    /// The slots of the update, one after the other, each of `n` numbers.
-    state: &'a [T],
+    /// The slots of the update, one after the other, each of `n` numbers, if all are here.
+    state: Option<&'a [T]>,
     n: usize,
     /// Where in a slot the state of these variables starts.
     start: usize,
@@ -148,7 +148,7 @@ pub struct Slices<'a, T> {
     pub w: &'a [T],
     /// Their gradient, as it was computed: neither scaled nor clipped.
     pub g: &'a [T],
-    state: &'a [T],
+    state: Option<&'a [T]>,
     n: usize,
     start: usize,
 }
@@ -160,7 +160,7 @@ impl<'a, T> Whole<'a, T> {
         values: &'a [T],
         ranges: &'a [Range<usize>],
         gradients: &'a [T],
-        state: &'a [T],
+        state: Option<&'a [T]>,
     ) -> Self {
         let (scale, n, start) = (1.0, gradients.len(), 0);
         Whole { t, gradients, scale, values, ranges, state, n, start }
@@ -180,7 +180,7 @@ impl<'a, T> Whole<'a, T> {
 
     /// As a rule sees it whose slots come after the first `n`.
     pub(crate) fn without_slots(self, n: usize) -> Self {
-        Whole { state: &self.state[(n * self.n).min(self.state.len())..], ..self }
+        Whole { state: self.state.map(|all| &all[(n * self.n).min(all.len())..]), ..self }
     }
 
     /// Only the variables of these numbers.
@@ -195,9 +195,19 @@ impl<'a, T> Whole<'a, T> {
 
 impl<'a, T> Slices<'a, T> {
     /// Slot number `i` of the state.
-    pub fn state(&self, i: usize) -> &'a [T] {
-        let at = i * self.n + self.start;
-        &self.state[at..at + self.w.len()]
+    ///
+    /// # Errors
+    /// State that is shared out over ranks
+    /// ([`with_sharded_state`](crate::Session::with_sharded_state)); no such slot.
+    pub fn state(&self, i: usize) -> Result<&'a [T]> {
+        let Some(all) = self.state else {
+            bail!(Argument, "expected all state, which the step depends on, got one rank's share");
+        };
+        let at = i.saturating_mul(self.n).saturating_add(self.start);
+        match all.get(at..at.saturating_add(self.w.len())) {
+            Some(slot) => Ok(slot),
+            None => bail!(Argument, "expected a slot that the rule has, got {i}"),
+        }
     }
 }
 
