@@ -113,7 +113,7 @@ impl<T: Scalar> Session<T> {
     /// let train = |group: dist::Local| -> gradtape::Result<usize> {
     ///     let rank = dist::Group::rank(&group);
     ///     let tape = Tape::<f64>::new();
-    ///     let w = tape.variable("w", Tensor::filled([1000], 1.0)?);
+    ///     let w = tape.variable("w", Tensor::full([1000], 1.0)?);
     ///     let train = Adam::new(0.1).minimize(w.square().sum())?;
     ///     let mut session = Session::new(&tape)?.with_group(group).with_sharded_state()?;
     ///     session.run(train, &[])?;
