@@ -5,12 +5,16 @@
 //!     cargo bench --features mpi --bench shards --no-run      # prints where the program is
 //!     mpirun -n 2 PROGRAM mpi mlp_deep
 //!
+//! Threads also say what it takes to add up two gradients of 4 MB, beside a plain loop on as many
+//! threads: `cargo bench --bench shards -- averaging`.
+//!
 //! Ranks say, too, what the rows of one take without the others: the rest is communication that no
 //! computation hides.
 
 use gradtape::nn::{Activation, Init, Mlp};
 use gradtape::optim::Adam;
-use gradtape::{ANY, Fetch, Philox, Placeholder, Result, Session, Tape, Tensor};
+use gradtape::{ANY, Fetch, Philox, Placeholder, Result, Session, Stage, Tape, Tensor};
+use std::sync::Barrier;
 use std::time::Instant;
 
 /// Name, extents of the layers, rows of a batch, steps.
@@ -24,6 +28,10 @@ const NETWORKS: [(&str, &[usize], usize, usize); 4] = [
 fn main() -> Result<()> {
     if std::env::args().any(|arg| arg == "mpi") {
         return ranks();
+    }
+    averaging()?;
+    if std::env::args().any(|arg| arg == "averaging") {
+        return Ok(());
     }
     println!("{:<10} {:>10} {:>10} {:>10}", "", "threads", "shards", "µs a step (least)");
     for (name, extents, rows, steps) in NETWORKS.into_iter().filter(|n| n.0 != "mlp_deep") {
@@ -42,6 +50,59 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// How long the partial gradients of two shards, 4 MB each, take to meet in a step of two threads,
+/// from a trace; and how long a loop c = a + b does on two threads, over arrays of that size, which
+/// each thread finds in its own cache, and over such as no cache holds.
+fn averaging() -> Result<()> {
+    const N: usize = 1 << 20;
+    const STEPS: usize = 200;
+    let tape = Tape::<f32>::new();
+    let x = tape.placeholder("x", [ANY, N / 64]);
+    let w = tape.variable("w", Tensor::full([N / 64, 64], 0.01)?);
+    let train = Adam::new(1e-4).minimize(x.matmul(w).square().mean())?;
+    let mut session = Session::new(&tape)?.with_shards(2)?.with_threads(2)?;
+    let rows = Tensor::full([32, N / 64], 0.1)?;
+    let mut rates = [const { Vec::new() }; 3];
+    let mut arrays = [N, 16 * N].map(|n| [1.0, 2.0, 0.0].map(|x| vec![x; n]));
+    for _ in 0..STEPS {
+        let (_, trace) = session.trace(train, &[x.feed(&rows)])?;
+        let met = trace.events.iter().find(|event| event.stage == Stage::Combine);
+        rates[0].push(12.0 * N as f64 / met.map_or(f64::NAN, |event| event.ns as f64));
+        for (rates, arrays) in rates[1..].iter_mut().zip(&mut arrays) {
+            rates.push(12.0 * arrays[0].len() as f64 / added(arrays));
+        }
+    }
+    let [small, large] = ["c = a + b of 4 MB", "c = a + b of 64 MB"];
+    for (what, rates) in ["gradients of 4 MB meet", small, large].iter().zip(&mut rates) {
+        rates.sort_by(f64::total_cmp);
+        let (median, most) = (rates[STEPS / 2], rates[STEPS - 1]);
+        println!("{what:<32} {median:>10.1} GB/s (at most {most:.1})");
+    }
+    Ok(())
+}
+
+/// The nanoseconds that c = a + b takes on two threads, after each has touched its halves.
+fn added([a, b, c]: &mut [Vec<f32>; 3]) -> f64 {
+    let (half, go) = (a.len() / 2, &Barrier::new(2));
+    let halves = a.chunks_mut(half).zip(b.chunks_mut(half)).zip(c.chunks_mut(half));
+    let times: Vec<f64> = std::thread::scope(|threads| {
+        let add = |a: &mut [f32], b: &mut [f32], c: &mut [f32]| {
+            a.fill(1.0);
+            b.fill(2.0);
+            go.wait();
+            let start = Instant::now();
+            c.iter_mut().zip(&*a).zip(&*b).for_each(|((c, a), b)| *c = a + b);
+            let ns = start.elapsed().as_nanos() as f64;
+            std::hint::black_box(c);
+            ns
+        };
+        let threads: Vec<_> =
+            halves.map(|((a, b), c)| threads.spawn(move || add(a, b, c))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    });
+    times.into_iter().fold(0.0, f64::max)
 }
 
 /// The same on the ranks of this job, a shard each.

@@ -1,12 +1,14 @@
 //! What a step does: in numbers before it runs, and in a trace while it runs.
 
+use gradtape::dist::local;
 use gradtape::nn::{Activation, Mlp};
 use gradtape::optim::Adam;
 use gradtape::{
     ANY, Arg, ErrorKind, Index, Out, Philox, Primitive, Result, RowRule, Scalar, Session, Shape,
-    Stage, Tape, Tensor, Trace, Work,
+    Stage, Tape, Tensor, Trace, TraceEvent, Work,
 };
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Name, FLOPs, elements read and written.
 fn numbers(work: &Work) -> (&str, usize, usize, usize) {
@@ -179,6 +181,102 @@ fn f4_each_instruction_and_part_is_one_event_inside_the_step() -> Result<()> {
     }
     assert_eq!(events.len(), n_events);
     Ok(())
+}
+
+/// The third step of a network on a batch of 43 rows in eight shards.
+fn traced_shards(prepare: impl FnOnce(Session) -> Result<Session>) -> Result<(Trace, [Bits; 2])> {
+    let tape = Tape::new();
+    let x = tape.placeholder("x", [ANY, 20]);
+    let model = Mlp::new(&tape, &[20, 300, 300, 5], Activation::Tanh, &mut Philox::new(1, 0))?;
+    // Of two levels: the mean over the batch comes before the rest.
+    let y = model.forward(x - x.mean_axes(&[0]));
+    let step = Adam::new(1e-3).minimize(y.square().mean())?;
+    let mut session = prepare(Session::new(&tape)?.with_shards(8)?)?;
+    let rows = session.rows(43);
+    let first = rows.start;
+    let x_rows =
+        Tensor::from_fn([rows.len(), 20], |at| ((at[0] + first) * 7 % 11 + at[1]) as f64 / 30.0)?;
+    let feeds = [x.feed(&x_rows)];
+    session.run(step, &feeds)?;
+    session.run(step, &feeds)?;
+    let (_, trace) = session.trace(step, &feeds)?;
+    let traced = session.parameters().iter().map(|w| w.to_bits()).collect();
+    // A trace leaves nothing behind.
+    session.run(step, &feeds)?;
+    let after = session.parameters().iter().map(|w| w.to_bits()).collect();
+    Ok((trace, [traced, after]))
+}
+
+type Bits = Vec<u64>;
+
+/// Every shard once a level, and in it, on its thread, the instructions of a shard of its rows.
+fn check_shards(trace: &Trace, shards: std::ops::Range<usize>) {
+    let Trace { report, events, threads } = trace;
+    assert_eq!(events[0].stage, Stage::Step);
+    assert!(events.windows(2).all(|e| e[0].start_ns <= e[1].start_ns));
+    let end = |event: &TraceEvent| event.start_ns + event.ns;
+    assert!(events.iter().all(|event| end(event) <= end(&events[0]) && event.thread < *threads));
+    let all = |shard| events.iter().filter(move |e| e.shard == Some(shard));
+    for shard in 0..8 {
+        let whole: Vec<_> = all(shard).filter(|e| e.stage == Stage::Shard(shard)).collect();
+        assert_eq!(whole.len(), if shards.contains(&shard) { 2 } else { 0 }, "shard {shard}");
+        let of_shard: Vec<_> = all(shard).filter(|e| e.stage != Stage::Shard(shard)).collect();
+        for event in &of_shard {
+            let Stage::Instruction(i) = event.stage else { panic!("{event:?}") };
+            let inside = |w: &&&TraceEvent| w.start_ns <= event.start_ns && end(event) <= end(w);
+            let owner = whole.iter().find(inside).expect("an event of its shard");
+            assert_eq!(owner.thread, event.thread);
+            // 43 rows in eight shards are 6, 6, 6, 5, …, which the shapes show.
+            let rows = format!("[{}", if shard < 3 { 6 } else { 5 });
+            let other = format!("[{}", if shard < 3 { 5 } else { 6 });
+            let shapes = [&report.instructions[i].inputs[..], &report.instructions[i].outputs];
+            let shapes: Vec<_> = shapes.concat().iter().map(|s| s.to_string()).collect();
+            let begins = |text: &str| {
+                shapes
+                    .iter()
+                    .any(|s| *s == format!("{text}]") || s.starts_with(&format!("{text},")))
+            };
+            assert!(begins(&rows) || !begins(&other), "{event:?}: {shapes:?}");
+        }
+        let seen: BTreeSet<_> = of_shard.iter().map(|e| format!("{:?}", e.stage)).collect();
+        assert_eq!(seen.len(), of_shard.len(), "no instruction twice");
+        assert_eq!(seen.len() > 10, shards.contains(&shard));
+    }
+    let once = events.iter().filter(|e| e.shard.is_none());
+    assert!(once.clone().any(|e| matches!(e.stage, Stage::Effect(0))));
+    let json: Value = serde_json::from_str(&trace.to_json()).expect("JSON");
+    assert!(json["traceEvents"].as_array().expect("a list").len() > events.len());
+}
+
+#[test]
+fn f4_shards_are_traced_on_their_threads() -> Result<()> {
+    let (one, want) = traced_shards(Ok)?;
+    check_shards(&one, 0..8);
+    assert_ne!(want[0], want[1]);
+    let (two, got) = traced_shards(|session| session.with_threads(2))?;
+    check_shards(&two, 0..8);
+    assert_eq!(got, want);
+    assert!(two.events.iter().any(|e| e.stage == Stage::Combine));
+    Ok(())
+}
+
+#[test]
+fn f4_each_rank_traces_what_it_does() -> Result<()> {
+    let (_, want) = traced_shards(Ok)?;
+    std::thread::scope(|threads| {
+        let ranks = local(3).into_iter().enumerate().map(|(rank, group)| {
+            let want = &want;
+            threads.spawn(move || {
+                let (trace, got) = traced_shards(|session| Ok(session.with_group(group)))?;
+                check_shards(&trace, [0..3, 3..6, 6..8][rank].clone());
+                assert_eq!(got, *want);
+                assert!(trace.events.iter().any(|e| e.stage == Stage::Exchange));
+                Ok(())
+            })
+        });
+        let ranks: Vec<_> = ranks.collect();
+        ranks.into_iter().try_for_each(|rank| rank.join().unwrap())
+    })
 }
 
 #[test]

@@ -189,6 +189,10 @@ impl<T: Scalar> Session<T> {
         let at = self.plan_for(feeds, rows)?;
         let Session { graph, variables, cached, team, finite, ranks, .. } = self;
         let runner = &mut cached[at].runner;
+        let mut recorder = recorder;
+        if let Some(recorder) = &mut recorder {
+            recorder.reserve(runner.report(), 1);
+        }
         let team = &mut Watched { team, recorder };
         let step = team.begin(Stage::Step);
         let inputs = Inputs { graph, variables, feeds, finite: *finite };
@@ -256,8 +260,9 @@ impl<T: Scalar> Session<T> {
 
     /// As [`Session::run`], and when everything in it happened, for Chrome's and Perfetto's
     /// timelines: the instructions, what each thread did of those that threads share, and the
-    /// writes to variables. The first run of a plan touches its memory for the first time, so
-    /// trace a later one.
+    /// writes to variables. Of a session with shards also each of them, on the thread that took
+    /// it, and how their partial results met; of several ranks, which all ask, what this one did.
+    /// The first run of a plan touches its memory for the first time, so trace a later one.
     ///
     /// ```
     /// use gradtape::{Session, Stage, Tape, Tensor, optim::Sgd};
@@ -275,24 +280,22 @@ impl<T: Scalar> Session<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`Session::run`]; a session with shards or a group.
+    /// As [`Session::run`].
     pub fn trace<F: Fetches<T>>(
         &mut self,
         fetches: F,
         feeds: &[Feed<'_, T>],
     ) -> Result<(F::Output, Trace)> {
-        if self.is_cut() {
-            bail!(Argument, "trace: expected a session without shards");
-        }
-        self.collect(&fetches)?;
+        let collected = self.collect(&fetches);
+        self.told(collected)?;
         let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
         let mut checked = vec![(0, unused); feeds.len()];
-        self.check_feeds(feeds, &mut checked)?;
-        let at = self.plan_for(&checked, None)?;
-        let report = self.cached[at].runner.report().clone();
+        let fed = self.check_feeds(feeds, &mut checked);
+        self.told(fed)?;
         let mut out = F::Output::default();
-        let mut recorder = Recorder::new(&report);
+        let mut recorder = Recorder::new();
         self.run_checked(&fetches, &checked, &mut out, Some(&mut recorder))?;
+        let report = self.cached[self.newest].runner.report().clone();
         Ok((out, recorder.trace(report, self.team.threads())))
     }
 

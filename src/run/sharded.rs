@@ -7,7 +7,7 @@ use super::fetch::Wanted;
 use super::interpret::Value;
 use super::meeting::{Meeting, combined_nodes, fold};
 use super::ranks::{Ranks, Rendezvous, Transit};
-use super::trace::Watched;
+use super::trace::{Recorder, Stage, Watched};
 use super::variables::Variables;
 use crate::dist::{Tree, TreeNode};
 use crate::error::{Error, Result, bail};
@@ -58,6 +58,8 @@ struct Once<T: Scalar> {
     executor: Executor<T>,
     feeds: Vec<FeedFrom>,
     keeps: Vec<usize>,
+    /// The number in the report of its first instruction.
+    first: usize,
     spare: FeedList<'static, T>,
 }
 
@@ -78,6 +80,7 @@ struct Worker<T: Scalar> {
     written: Vec<Value<T>>,
     spare: FeedList<'static, T>,
     team: Team,
+    recorder: Option<Recorder>,
     error: Option<Error>,
 }
 
@@ -86,6 +89,8 @@ struct Worker<T: Scalar> {
 struct ShardPlan<T: Scalar> {
     rows: usize,
     executor: Executor<T>,
+    /// The number in the report of its first instruction.
+    first: usize,
     /// For each bucket, after how many instructions it is there; none if only after all.
     stops: Vec<Option<usize>>,
 }
@@ -142,7 +147,7 @@ impl<T: Scalar> ShardRun<T> {
         let n_workers = threads.min(own.len()).min(worth_threads(&once)).clamp(1, MAX_THREADS);
         let workers = (0..n_workers).map(|_| Worker::new(&levels)).collect::<Result<Vec<_>>>()?;
         let report = report(&levels, &last, cut, n_workers);
-        Ok(ShardRun {
+        let mut run = ShardRun {
             wholes: levels
                 .iter()
                 .map(|level| level.whole.as_ref().map(Once::new).transpose())
@@ -161,7 +166,29 @@ impl<T: Scalar> ShardRun<T> {
             cut,
             own,
             report,
-        })
+        };
+        run.number();
+        Ok(run)
+    }
+
+    /// Says of each plan which instruction of the report is its first.
+    fn number(&mut self) {
+        let mut next = 0;
+        let mut number = |first: &mut usize, plan: &Plan<T>| {
+            *first = next;
+            next += plan.instructions.len();
+        };
+        for (at, level) in self.levels.iter().enumerate() {
+            if let Some(once) = &mut self.wholes[at] {
+                number(&mut once.first, &once.executor.plan);
+            }
+            for (i, (_, plan)) in level.plans.iter().enumerate() {
+                let mut first = 0;
+                number(&mut first, plan);
+                self.workers.iter_mut().for_each(|worker| worker.plans[at][i].first = first);
+            }
+        }
+        number(&mut self.last.first, &self.last.executor.plan);
     }
 
     /// Everything but the effects; then [`ShardRun::fetch`] finds the values.
@@ -172,6 +199,12 @@ impl<T: Scalar> ShardRun<T> {
         mut ranks: Option<&mut Ranks>,
     ) -> Result<()> {
         let Inputs { graph, variables, feeds, finite } = inputs;
+        for worker in &mut self.workers {
+            worker.recorder = team.recorder.as_ref().map(|recorder| recorder.beside());
+            if let Some(recorder) = &mut worker.recorder {
+                recorder.reserve(&self.report, self.own.len());
+            }
+        }
         for at in 0..self.levels.len() {
             let ShardRun { wholes, kept, combined, .. } = self;
             if let Some(whole) = &mut wholes[at] {
@@ -180,6 +213,9 @@ impl<T: Scalar> ShardRun<T> {
                 whole.keep(shared, kept)?;
             }
             self.level(at, inputs, team, ranks.as_deref_mut())?;
+        }
+        if let Some(recorder) = &mut team.recorder {
+            recorder.join(self.workers.iter_mut().filter_map(|worker| worker.recorder.take()));
         }
         let shared = (graph, variables, feeds, self.combined.as_slice());
         self.last.run(shared, &mut self.kept, team, finite)
@@ -245,11 +281,15 @@ impl<T: Scalar> ShardRun<T> {
             return Err(e);
         }
         if let ([worker], Some(transit)) = (&*self.workers, &mut transit) {
-            return transit.end(worker.made());
+            let event = team.begin(Stage::Exchange);
+            let done = transit.end(worker.made());
+            team.end(event);
+            return done;
         }
         let parts = parts_of_update(len, n);
         let workers = &self.workers;
-        let mut meet = |meeting: &Meeting, out: &mut [T]| {
+        let event = team.begin(Stage::Combine);
+        let meet = |meeting: &Meeting, out: &mut [T], team: &mut Watched<'_>| {
             let pieces = Pieces::new(out, SLICE, parts);
             team.run(parts, &|i| {
                 let range = part_of(len, SLICE, parts, i);
@@ -266,15 +306,19 @@ impl<T: Scalar> ShardRun<T> {
                 own.resize(self.meetings.len(), Vec::new());
                 for (meeting, own) in self.meetings.iter().zip(&mut own) {
                     own.resize(len, T::zero());
-                    meet(meeting, own);
+                    meet(meeting, own, team);
                 }
+                team.end(event);
+                let event = team.begin(Stage::Exchange);
                 let done = transit.end(&own);
+                team.end(event);
                 self.own_nodes = own;
                 done
             }
             None => {
                 // Of all shards one node is left.
-                self.meetings.iter().for_each(|meeting| meet(meeting, block));
+                self.meetings.iter().for_each(|meeting| meet(meeting, block, team));
+                team.end(event);
                 Ok(())
             }
         }
@@ -343,6 +387,7 @@ impl<T: Scalar> Once<T> {
             executor: Executor::new(whole.plan.clone())?,
             feeds: whole.feeds.clone(),
             keeps: whole.keeps.clone(),
+            first: 0,
             spare: Vec::with_capacity(whole.feeds.len()),
         })
     }
@@ -375,6 +420,7 @@ impl<T: Scalar> Once<T> {
         team: &mut Watched<'_>,
         finite: bool,
     ) -> Result<()> {
+        team.plan(self.first, None);
         self.with_feeds(feeds, kept, |executor, values| {
             executor.run(graph, variables, Feeds { values, combined }, team, finite)
         })
@@ -425,7 +471,8 @@ impl<T: Scalar> Worker<T> {
             let plan = |(rows, plan): &(usize, Arc<Plan<T>>)| {
                 let stops = level.buckets.iter().map(|bucket| plan.partials_after(bucket));
                 let (rows, stops) = (*rows, stops.collect());
-                Ok(ShardPlan { rows, executor: Executor::new(Arc::clone(plan))?, stops })
+                let executor = Executor::new(Arc::clone(plan))?;
+                Ok(ShardPlan { rows, executor, first: 0, stops })
             };
             plans.map(plan).collect()
         };
@@ -440,6 +487,7 @@ impl<T: Scalar> Worker<T> {
             written: Vec::new(),
             spare: Vec::with_capacity(most),
             team: Team::new(1)?,
+            recorder: None,
             error: None,
         })
     }
@@ -465,7 +513,7 @@ impl<T: Scalar> Worker<T> {
         let Outside { graph, variables, feeds, kept, combined, cut, first_row, finite } = *outside;
         let rows = cut.of(shard);
         let found = self.plans[at].iter_mut().find(|plan| plan.rows == rows.len());
-        let Some(ShardPlan { executor, stops, .. }) = found else {
+        let Some(ShardPlan { executor, first, stops, .. }) = found else {
             bail!(Tape, "shards: no plan for {} rows", rows.len());
         };
         self.place.as_mut_slice().copy_from_slice(&[rows.start as Index, cut.rows as Index]);
@@ -498,7 +546,9 @@ impl<T: Scalar> Worker<T> {
             });
         }
         let values = Feeds { values: &list, combined };
-        let mut team = Watched { team: &mut self.team, recorder: None };
+        let mut team = Watched { team: &mut self.team, recorder: self.recorder.as_mut() };
+        team.plan(*first, Some(shard));
+        let event = team.begin(Stage::Shard(shard));
         let (len, before) = (level.block.len(), self.nodes.len());
         self.joins.clear();
         tree.push(&mut self.nodes, TreeNode::leaf(shard), |to, _| self.joins.push(to));
@@ -537,6 +587,7 @@ impl<T: Scalar> Worker<T> {
             executor.fetch(i, variables, values, wanted(value))?;
         }
         fold(&mut self.sums, joins, &level.segments, 0..rest, executor.partials(values));
+        team.end(event);
         self.spare = recycled(list);
         let written = level.crosses.iter().zip(self.written.drain(..));
         written.for_each(|(&slot, value)| crossing[slot] = value);

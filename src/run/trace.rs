@@ -14,8 +14,8 @@ use std::time::Instant;
 pub struct Trace {
     /// What ran: the instructions and effects that events name by number.
     pub report: Report,
-    /// The events in the order in which they began, but for the parts of one instruction, which
-    /// come by number. The first is the whole run.
+    /// The events in the order in which they began, but for the parts of one instruction without
+    /// shards, which come by number. The first is the whole run.
     pub events: Vec<TraceEvent>,
     /// The threads of the session.
     pub threads: usize,
@@ -28,6 +28,8 @@ pub struct TraceEvent {
     pub stage: Stage,
     /// Which part, if it is what one thread did of something that threads share.
     pub part: Option<usize>,
+    /// The shard whose instruction it was, if it was one's.
+    pub shard: Option<usize>,
     /// The thread, from 0, the caller's.
     pub thread: usize,
     /// Nanoseconds from the beginning of the trace.
@@ -43,6 +45,12 @@ pub enum Stage {
     Step,
     /// The instruction of this number in [`Report::instructions`].
     Instruction(usize),
+    /// All that is done for this shard of the batch before partial results meet.
+    Shard(usize),
+    /// The meeting of the shards' partial results, of those that one thread had not added up.
+    Combine,
+    /// The exchange with other ranks, as far as it was waited for.
+    Exchange,
     /// The copies of what was fetched.
     Fetch,
     /// What comes before all updates: gradients are gathered and looked at, rates made.
@@ -72,7 +80,7 @@ impl Trace {
         match stage {
             Stage::Instruction(i) => self.report.instructions.get(i),
             Stage::Effect(i) => self.report.effects.get(i),
-            Stage::Step | Stage::Fetch | Stage::BeginUpdates => None,
+            _ => None,
         }
     }
 }
@@ -82,22 +90,48 @@ impl Trace {
 pub(super) struct Recorder {
     origin: Instant,
     events: Vec<TraceEvent>,
+    /// The shard whose instructions come.
+    shard: Option<usize>,
+    /// The number in the report of the first instruction of the plan that runs.
+    first: usize,
 }
 
 impl Recorder {
-    pub(super) fn new(report: &Report) -> Self {
-        let works = report.instructions.iter().chain(&report.effects);
-        let most = 3 + works.map(|work| 1 + work.parts).sum::<usize>();
-        Recorder { origin: Instant::now(), events: Vec::with_capacity(most) }
+    pub(super) fn new() -> Self {
+        Recorder { origin: Instant::now(), events: Vec::new(), shard: None, first: 0 }
     }
 
-    pub(super) fn trace(self, report: Report, threads: usize) -> Trace {
+    /// Another one of the same run, for what a thread does.
+    pub(super) fn beside(&self) -> Self {
+        Recorder { origin: self.origin, events: Vec::new(), shard: None, first: 0 }
+    }
+
+    /// Sets memory aside for a run of all that the report names, or several.
+    pub(super) fn reserve(&mut self, report: &Report, times: usize) {
+        let works = report.instructions.iter().chain(&report.effects);
+        let most = 8 + works.map(|work| 1 + work.parts).sum::<usize>();
+        self.events.reserve(most * times);
+    }
+
+    /// Takes the events of others, all of which have ended.
+    pub(super) fn join(&mut self, others: impl Iterator<Item = Recorder>) {
+        others.for_each(|other| self.events.extend(other.events));
+    }
+
+    pub(super) fn trace(mut self, report: Report, threads: usize) -> Trace {
+        if self.events.iter().any(|event| event.shard.is_some()) {
+            self.events.sort_by_key(|event| event.start_ns);
+        }
         Trace { report, events: self.events, threads }
     }
 
     fn begin(&mut self, stage: Stage) -> usize {
-        let start_ns = nanoseconds(self.origin);
-        self.events.push(TraceEvent { stage, part: None, thread: 0, start_ns, ns: 0 });
+        let stage = match stage {
+            Stage::Instruction(i) => Stage::Instruction(self.first + i),
+            stage => stage,
+        };
+        let (start_ns, thread, shard) = (nanoseconds(self.origin), Team::thread(), self.shard);
+        self.events.push(TraceEvent { stage, part: None, shard, thread, start_ns, ns: 0 });
         self.events.len() - 1
     }
 
@@ -148,6 +182,15 @@ impl Watched<'_> {
         self.recorder.as_mut().map(|recorder| recorder.begin(stage))
     }
 
+    /// Names the plan that comes, by the number of its first instruction in the report, and the
+    /// shard that it is of.
+    #[inline]
+    pub(super) fn plan(&mut self, first: usize, shard: Option<usize>) {
+        if let Some(recorder) = &mut self.recorder {
+            (recorder.first, recorder.shard) = (first, shard);
+        }
+    }
+
     #[inline]
     pub(super) fn end(&mut self, event: Option<usize>) {
         if let (Some(recorder), Some(event)) = (&mut self.recorder, event) {
@@ -182,6 +225,9 @@ impl Json<'_> {
         let (name, sort) = match (event.stage, work) {
             (Stage::Instruction(_), Some(work)) => (work.name.as_str(), "instruction"),
             (Stage::Effect(_), Some(work)) => (work.name.as_str(), "effect"),
+            (Stage::Shard(_), _) => ("shard", "step"),
+            (Stage::Combine, _) => ("combine", "step"),
+            (Stage::Exchange, _) => ("exchange", "step"),
             (Stage::Fetch, _) => ("fetch", "step"),
             (Stage::BeginUpdates, _) => ("begin updates", "step"),
             _ => ("step", "step"),
@@ -191,7 +237,13 @@ impl Json<'_> {
         write!(f, "{{\"name\": {}, \"cat\": \"{sort}\", \"ph\": \"X\", ", Quoted(name))?;
         write!(f, "\"ts\": {ts}, \"dur\": {dur}, \"pid\": 1, \"tid\": {}", event.thread)?;
         f.write_str(", \"args\": {")?;
+        if let Stage::Shard(shard) = event.stage {
+            write!(f, "\"shard\": {shard}")?;
+        }
         if let (Some(work), part) = (work, event.part) {
+            if let Some(shard) = event.shard {
+                write!(f, "\"shard\": {shard}, ")?;
+            }
             if let Stage::Instruction(i) | Stage::Effect(i) = event.stage {
                 write!(f, "\"number\": {i}, ")?;
             }
