@@ -6,13 +6,14 @@
 //!     mpirun -n 2 PROGRAM mpi mlp_deep
 //!
 //! Threads also say what it takes to add up two gradients of 4 MB, beside a plain loop on as many
-//! threads: `cargo bench --bench shards -- averaging`.
+//! threads, and a step of a full-batch linear regression beside reading X once:
+//! `cargo bench --bench shards -- memory`.
 //!
 //! Ranks say, too, what the rows of one take without the others: the rest is communication that no
 //! computation hides.
 
 use gradtape::nn::{Activation, Init, Mlp};
-use gradtape::optim::Adam;
+use gradtape::optim::{Adam, Sgd};
 use gradtape::{ANY, Fetch, Philox, Placeholder, Result, Session, Stage, Tape, Tensor};
 use std::sync::Barrier;
 use std::time::Instant;
@@ -30,7 +31,8 @@ fn main() -> Result<()> {
         return ranks();
     }
     averaging()?;
-    if std::env::args().any(|arg| arg == "averaging") {
+    reading()?;
+    if std::env::args().any(|arg| arg == "memory") {
         return Ok(());
     }
     println!("{:<10} {:>10} {:>10} {:>10}", "", "threads", "shards", "µs a step (least)");
@@ -81,6 +83,65 @@ fn averaging() -> Result<()> {
         println!("{what:<32} {median:>10.1} GB/s (at most {most:.1})");
     }
     Ok(())
+}
+
+/// A step of `linreg_gd` (10⁵ rows of 100) beside reading X once, in turns.
+fn reading() -> Result<()> {
+    const STEPS: usize = 150;
+    let (n, p) = (100_000, 100);
+    let tape = Tape::<f32>::new();
+    let (x, y) = (tape.placeholder("x", [ANY, p]), tape.placeholder("y", [ANY]));
+    let w = tape.variable("w", Tensor::zeros([p])?);
+    let train = Sgd::new(0.1).minimize((x.matmul(w) - y).square().mean())?;
+    let normal = Init::Normal { std: 1.0 };
+    let xs: Tensor<f32> = normal.tensor([n, p], &mut Philox::new(3, 0))?;
+    let ys: Tensor<f32> = normal.tensor([n], &mut Philox::new(4, 0))?;
+    for (threads, shards) in [(1, 1), (1, 8), (2, 1), (2, 8)] {
+        let session = Session::new(&tape)?.with_threads(threads)?;
+        let mut session = session.with_shards(shards)?;
+        let mut ratios = Vec::new();
+        let (mut steps, mut reads) = (Vec::new(), Vec::new());
+        for _ in 0..STEPS {
+            let start = Instant::now();
+            session.run(train, &[x.feed(&xs), y.feed(&ys)])?;
+            let step = start.elapsed().as_secs_f64() * 1e6;
+            let read = read(xs.as_slice(), threads);
+            ratios.push(step / read);
+            steps.push(step);
+            reads.push(read);
+        }
+        for all in [&mut ratios, &mut steps, &mut reads] {
+            all.sort_by(f64::total_cmp);
+        }
+        let m = STEPS / 2;
+        println!(
+            "linreg_gd {threads:>2} threads {shards} shards {:>8.0} µs ({:.0}), X read in {:.0} \
+             ({:.0}), ratio {:.2}",
+            steps[m], steps[0], reads[m], reads[0], ratios[m]
+        );
+    }
+    Ok(())
+}
+
+/// The microseconds that so many threads take to read all of it.
+fn read(x: &[f32], threads: usize) -> f64 {
+    let go = &Barrier::new(threads);
+    let times: Vec<f64> = std::thread::scope(|scope| {
+        let sum = |x: &[f32]| {
+            go.wait();
+            let start = Instant::now();
+            let mut lanes = [0f32; 64];
+            for x in x.as_chunks::<64>().0 {
+                lanes.iter_mut().zip(x).for_each(|(lane, x)| *lane += x);
+            }
+            std::hint::black_box(lanes);
+            start.elapsed().as_secs_f64() * 1e6
+        };
+        let parts = x.chunks(x.len().div_ceil(threads));
+        let threads: Vec<_> = parts.map(|x| scope.spawn(move || sum(x))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    });
+    times.into_iter().fold(0.0, f64::max)
 }
 
 /// The nanoseconds that c = a + b takes on two threads, after each has touched its halves.
