@@ -2,7 +2,7 @@
 //! and optimizers, and the same JSON line. And matrix products beside the gemm crate and MKL.
 //!
 //!     RAYON_NUM_THREADS=1 rust_peers --peer candle --workload mlp_mnist --threads 1 --seconds 1
-//!     RAYON_NUM_THREADS=1 rust_peers --products --threads 1 --mkl PATH/libmkl_rt.so
+//!     RAYON_NUM_THREADS=1 rust_peers --products f32 --threads 1 --mkl PATH/libmkl_rt.so
 
 #[allow(dead_code)]
 #[path = "../../workloads/data.rs"]
@@ -37,9 +37,13 @@ fn main() -> Result<()> {
     if given != threads {
         return Err(format!("expected RAYON_NUM_THREADS={threads}, got {given:?}").into());
     }
-    if args.iter().any(|a| a == "--products") {
-        let mkl = option("--mkl", "");
-        return products::compare(threads.parse()?, (!mkl.is_empty()).then_some(mkl));
+    let mkl = option("--mkl", "");
+    let mkl = (!mkl.is_empty()).then_some(mkl);
+    match option("--products", "") {
+        "" => {}
+        "f32" => return products::compare::<f32>(b"cblas_sgemm", threads.parse()?, mkl),
+        "f64" => return products::compare::<f64>(b"cblas_dgemm", threads.parse()?, mkl),
+        other => return Err(format!("expected --products f32 or f64, got {other:?}").into()),
     }
     let workload = Workload::of(name)?;
     let mut steps: Box<dyn Steps> = match peer {

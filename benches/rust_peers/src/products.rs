@@ -46,19 +46,18 @@ type CblasGemm<T> = unsafe extern "C" fn(
     c_int,
 );
 
-/// Prints a row of each product in each type: ours, gemm, MKL. `mkl` is the path of its libmkl_rt.
-pub fn compare(threads: usize, mkl: Option<&str>) -> Result<()> {
+/// Prints a row of each product: ours, gemm, MKL. `mkl` is the path of its libmkl_rt, and `cblas`
+/// the name of its product of this type.
+pub fn compare<T: Scalar>(cblas: &[u8], threads: usize, mkl: Option<&str>) -> Result<()> {
     let mkl = mkl.map(|path| Mkl::load(path, threads as c_int)).transpose()?;
     if let Some(mkl) = &mkl {
         println!("{}", mkl.version()?);
     }
+    let cblas = mkl.as_ref().map(|mkl| mkl.gemm(cblas)).transpose()?;
     println!("| m × n × k | type | threads | ours | gemm | MKL | ours / MKL | ours / gemm |");
     println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |");
     for (kind, extents) in CASES {
-        let cblas = mkl.as_ref().map(|mkl| mkl.gemm(b"cblas_sgemm")).transpose()?;
-        row::<f32>(kind, extents, threads, cblas)?;
-        let cblas = mkl.as_ref().map(|mkl| mkl.gemm(b"cblas_dgemm")).transpose()?;
-        row::<f64>(kind, extents, threads, cblas)?;
+        row::<T>(kind, extents, threads, cblas)?;
     }
     Ok(())
 }
@@ -185,8 +184,7 @@ fn gemm_crate<T: Scalar>(
     // Strides of columns and of rows.
     let a_strides = if ta { (1, k as isize) } else { (m as isize, 1) };
     let b_strides = if tb { (1, n as isize) } else { (k as isize, 1) };
-    let parallelism =
-        if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
+    let parallelism = if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
     // SAFETY: the slices have m·k, k·n and m·n elements, and the strides stay within.
     unsafe {
         gemm::gemm(

@@ -94,7 +94,11 @@ enum Update {
     Sgd(SGD),
     Adam(AdamW),
     /// Candle's SGD has no momentum: parameters and what they have of it.
-    Momentum { parameters: Vec<(Var, Tensor)>, rate: f64, mu: f64 },
+    Momentum {
+        parameters: Vec<(Var, Tensor)>,
+        rate: f64,
+        mu: f64,
+    },
 }
 
 impl Steps for Trainer<'_> {
@@ -184,8 +188,7 @@ impl Update {
             }
             Optimizer::Momentum { rate, mu } => {
                 let still = |p: Var| Ok((p.clone(), p.as_tensor().detach().zeros_like()?));
-                let parameters =
-                    parameters.into_iter().map(still).collect::<CandleResult<_>>()?;
+                let parameters = parameters.into_iter().map(still).collect::<CandleResult<_>>()?;
                 Update::Momentum { parameters, rate, mu }
             }
         })

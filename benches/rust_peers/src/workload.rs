@@ -47,10 +47,17 @@ pub enum Activation {
 
 #[derive(Clone, Copy)]
 pub enum Optimizer {
-    Sgd { rate: f64 },
+    Sgd {
+        rate: f64,
+    },
     /// m ← μ·m + g, p ← p − rate·m
-    Momentum { rate: f64, mu: f64 },
-    Adam { rate: f64 },
+    Momentum {
+        rate: f64,
+        mu: f64,
+    },
+    Adam {
+        rate: f64,
+    },
 }
 
 /// Inputs of one step and what it learns.
