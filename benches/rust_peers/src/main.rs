@@ -41,8 +41,8 @@ fn main() -> Result<()> {
     let mkl = (!mkl.is_empty()).then_some(mkl);
     match option("--products", "") {
         "" => {}
-        "f32" => return products::compare::<f32>(b"cblas_sgemm", threads.parse()?, mkl),
-        "f64" => return products::compare::<f64>(b"cblas_dgemm", threads.parse()?, mkl),
+        "f32" => return products::compare::<f32>(threads.parse()?, mkl),
+        "f64" => return products::compare::<f64>(threads.parse()?, mkl),
         other => return Err(format!("expected --products f32 or f64, got {other:?}").into()),
     }
     let workload = Workload::of(name)?;

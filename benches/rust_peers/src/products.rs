@@ -46,14 +46,13 @@ type CblasGemm<T> = unsafe extern "C" fn(
     c_int,
 );
 
-/// Prints a row of each product: ours, gemm, MKL. `mkl` is the path of its libmkl_rt, and `cblas`
-/// the name of its product of this type.
-pub fn compare<T: Scalar>(cblas: &[u8], threads: usize, mkl: Option<&str>) -> Result<()> {
+/// Prints a row of each product: ours, gemm, MKL. `mkl` is the path of its libmkl_rt.
+pub fn compare<T: Scalar>(threads: usize, mkl: Option<&str>) -> Result<()> {
     let mkl = mkl.map(|path| Mkl::load(path, threads as c_int)).transpose()?;
     if let Some(mkl) = &mkl {
         println!("{}", mkl.version()?);
     }
-    let cblas = mkl.as_ref().map(|mkl| mkl.gemm(cblas)).transpose()?;
+    let cblas = mkl.as_ref().map(Mkl::gemm).transpose()?;
     println!("| m × n × k | type | threads | ours | gemm | MKL | ours / MKL | ours / gemm |");
     println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |");
     for (kind, extents) in CASES {
@@ -86,10 +85,11 @@ impl Mkl {
         Ok(String::from_utf8_lossy(&text).trim_matches(['\0', ' ']).to_string())
     }
 
-    /// The product of this name, `cblas_sgemm` or `cblas_dgemm` with integers of 32 bits, MKL's
-    /// default. Lives as long as the library, which is never unloaded before the program ends.
-    fn gemm<T>(&self, name: &[u8]) -> Result<CblasGemm<T>> {
-        // SAFETY: the callers pair the name with its type.
+    /// The product of this type, with integers of 32 bits, MKL's default. Not to be called when the
+    /// library is gone.
+    fn gemm<T: Scalar>(&self) -> Result<CblasGemm<T>> {
+        let name: &[u8] = if T::NAME == "f32" { b"cblas_sgemm" } else { b"cblas_dgemm" };
+        // SAFETY: scalars are f32 and f64, and the name is that of the type.
         Ok(unsafe { *self.0.get::<CblasGemm<T>>(name)? })
     }
 }
