@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -28,6 +29,8 @@ PEERS = {
     "torch": "torch", "torch-compile": "torch", "jax": "jax", "jax-scan": "jax",
     "tf": "tensorflow", "tf-xla": "tensorflow", "numpy": "numpy", "sklearn": "sklearn",
 }
+# Those of benches/rust_peers, and the crate that has the version.
+RUST_PEERS = {"candle": "candle-core", "burn": "burn"}
 # Formulas written out by hand, without any dispatch, are no peer of a library here.
 NOT_COUNTED = {("scalar_graph", "numpy")}
 POLLUTED = 0.03  # CPUs that others used
@@ -39,14 +42,18 @@ def arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", nargs="+", default=list(TARGETS), choices=list(TARGETS),
                         metavar="NAME", help="default: all of %(choices)s")
-    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS),
-                        metavar="PEER", help="default: all of %(choices)s")
+    peers = [*PEERS, *RUST_PEERS]
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=peers,
+                        metavar="PEER",
+                        help=f"of {', '.join(peers)}; default: those in Python")
     parser.add_argument("--threads", nargs="+", type=int, default=[1], choices=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="timed in each run")
     parser.add_argument("--bench-peers", type=Path, metavar="PATH",
                         default=REPO / "../shared/bench/bench_peers.py")
     parser.add_argument("--python", default=sys.executable, help="the Python that has the peers")
+    parser.add_argument("--rust-peers", type=Path, metavar="PATH",
+                        help="the program of benches/rust_peers, if built before")
     parser.add_argument("--records", type=Path, metavar="FILE",
                         help="append every JSON line to this file")
     return parser.parse_args()
@@ -61,6 +68,23 @@ def build():
         if message.get("executable") and message["target"]["name"] == "workloads":
             return message["executable"]
     sys.exit("cargo built no workloads")
+
+
+def build_rust_peers():
+    """The path of the program with candle and burn. The first build takes minutes."""
+    manifest = REPO / "benches" / "rust_peers" / "Cargo.toml"
+    command = ["cargo", "build", "--release", "--manifest-path", str(manifest)]
+    env = {"RUSTFLAGS": "-C target-cpu=native", **os.environ}
+    subprocess.run(command, check=True, env=env)
+    return manifest.parent / "target" / "release" / "rust_peers"
+
+
+def rust_versions(peers):
+    """The versions of the Rust peers' crates, by the lock file of their package."""
+    lock = REPO / "benches" / "rust_peers" / "Cargo.lock"
+    text = lock.read_text() if lock.is_file() else ""
+    versions = dict(re.findall(r'name = "(.*)"\nversion = "(.*)"', text))
+    return {crate: versions.get(crate, "?") for crate in (RUST_PEERS[peer] for peer in peers)}
 
 
 def installed(python, peers):
@@ -81,7 +105,8 @@ def run(command, threads, seconds):
     """One program's JSON line as a dict, or a dict with what went wrong as `error`."""
     # bench_peers.py would write its compiled kernels beside itself.
     cache = REPO / "target" / "inductor_cache"
-    env = {"TORCHINDUCTOR_CACHE_DIR": str(cache), **os.environ}
+    env = {"TORCHINDUCTOR_CACHE_DIR": str(cache), **os.environ,
+           "RAYON_NUM_THREADS": str(threads)}
     command = [*command, "--threads", str(threads), "--seconds", str(seconds)]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, env=env, timeout=600,
@@ -171,12 +196,20 @@ def cpu_name():
 
 def main():
     args = arguments()
-    if args.peers and not args.bench_peers.is_file():
+    in_python = [peer for peer in args.peers if peer in PEERS]
+    in_rust = [peer for peer in args.peers if peer in RUST_PEERS]
+    if in_python and not args.bench_peers.is_file():
         sys.exit(f"expected bench_peers.py, got {args.bench_peers}; give --bench-peers PATH")
-    peers, versions, missing = installed(args.python, args.peers)
+    peers, versions, missing = installed(args.python, in_python)
     programs = {"gradtape": [build()]}
     for peer in peers:
         programs[peer] = [args.python, str(args.bench_peers), "--peer", peer]
+    if in_rust:
+        rust_peers = args.rust_peers or build_rust_peers()
+        versions |= rust_versions(in_rust)
+        peers += in_rust
+        for peer in in_rust:
+            programs[peer] = [str(rust_peers), "--peer", peer]
 
     named = ", ".join(f"{m} {v}" for m, v in versions.items())
     print(f"{cpu_name()}, {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, f32, "

@@ -144,6 +144,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for path in entries.map(|e| e.expect("an entry").path()) {
         match path.is_dir() {
+            true if path.ends_with("target") => {}
             true => files.extend(sources(&path)),
             false if path.extension().is_some_and(|e| e == "rs") => files.push(path),
             false => {}
