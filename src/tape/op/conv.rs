@@ -173,7 +173,7 @@ impl<T: Scalar> Primitive<T> for Conv2d {
     }
 
     fn units(&self, x: &[Shape]) -> usize {
-        self.0.ask(&x[0], &x[1], |conv| conv.columns.output * conv.outputs)
+        self.0.ask(&x[0], &x[1], kernel::Conv::units)
     }
 
     fn forward_units(
@@ -249,7 +249,8 @@ impl<T: Scalar> Primitive<T> for ConvTranspose2d {
     }
 
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
-        let units = y.shape().extents()[2..].iter().product();
+        let like = self.conv.geometry(&y.shape(), &x[1].shape())?;
+        let units = like.units_of_input();
         self.forward_units(x, y, scratch, 0..units)
     }
 
@@ -258,7 +259,7 @@ impl<T: Scalar> Primitive<T> for ConvTranspose2d {
     }
 
     fn units(&self, x: &[Shape]) -> usize {
-        self.geometry(x).map_or(0, |conv| conv.columns.input * conv.inputs)
+        self.geometry(x).map_or(0, |conv| conv.units_of_input())
     }
 
     fn forward_units(
