@@ -10,20 +10,13 @@ use super::{Conv, by_group, equal_parts};
 use crate::Scalar;
 use crate::kernel::gemm::micro::{Kernels, Tile};
 use crate::kernel::gemm::{MatRef, transposed};
+use crate::kernel::team;
 use crate::kernel::window::Axis;
 use std::ops::Range;
-use transform::{Block, Image, POINTS, Side};
+use transform::{Block, Image, POINTS, Panel, Panels, ROWS, SIDE, Side};
 
-/// Samples of a block: so many or, at the end of a batch, less than twice as many.
-const SAMPLES: usize = 32;
-/// Numbers of each channel and point that tiles are made of: a register tile of AVX-512.
-const ROWS: usize = 48;
-/// The same where sums over them join those of other blocks.
-const ROWS_OF_WEIGHTS: usize = 96;
-/// Outputs that are multiplied before they are transformed back, which are still in L1 then.
-const OUTPUTS: usize = 8;
-/// Between points, so that those of a tile are not all in one set of L1.
-const GAP: usize = 16;
+/// Samples of a block are a multiple of this, but for the last ones of a batch.
+const SAMPLES: usize = 16;
 
 /// Whether it pays: by the shape alone, so that bits depend on nothing else.
 pub(super) fn pays(conv: &Conv) -> bool {
@@ -83,8 +76,7 @@ impl Correlation {
 
     /// What [`Correlation::run`] works in.
     pub(super) fn scratch(&self) -> usize {
-        let rows = self.image.most_rows(ROWS);
-        POINTS * (self.inputs * (rows + self.outputs) + GAP + rows * OUTPUTS)
+        POINTS * (self.inputs * (ROWS + self.outputs.next_multiple_of(SIDE)) + SIDE * ROWS)
     }
 
     /// y, or these of its channels.
@@ -98,61 +90,76 @@ impl Correlation {
     ) {
         let Correlation { image, inputs, outputs, .. } = self;
         let (x_len, y_len) = image.channels();
-        let rows = image.most_rows(ROWS);
-        let (v, rest) = scratch.split_at_mut(POINTS * (inputs * rows + GAP));
-        let (u, m) = rest.split_at_mut(POINTS * inputs * outputs);
+        let (v, rest) = scratch.split_at_mut(POINTS * inputs * ROWS);
+        let (m, u) = rest.split_at_mut(POINTS * SIDE * ROWS);
+        let v: &mut [Panel<T>] = v.as_chunks_mut().0.as_chunks_mut().0;
+        let m: &mut [Panels<T>] = m.as_chunks_mut().0.as_chunks_mut().0.as_chunks_mut().0;
+        let u: &mut [[T; SIDE]] = u.as_chunks_mut().0;
+        let Some(m) = m.first_mut() else { return };
         for (group, part) in by_group(channels.clone(), *outputs) {
             let x = &x[group * inputs * x_len..];
             let y = &mut y[(part.start - channels.start) * y_len..][..part.len() * y_len];
-            self.weights(w, group, part.start % outputs..part.start % outputs + part.len(), u);
-            for block in image.blocks(ROWS) {
-                let (rows, step) = (block.len(), inputs * block.len() + GAP);
-                for (c, x) in x.chunks_exact(x_len).take(*inputs).enumerate() {
-                    transform::of_input(image, &block, x, &mut v[c * rows..], step);
+            self.weights(w, group, part.start % outputs, part.len(), u);
+            let mut blocks = image.blocks().peekable();
+            while let Some(block) = blocks.next() {
+                for (x, v) in x.chunks_exact(x_len).zip(&mut *v) {
+                    transform::of_input(image, &block, x, v);
                 }
-                let weights = u.chunks(POINTS * inputs * OUTPUTS);
-                for (u, y) in weights.zip(y.chunks_mut(OUTPUTS * y_len)) {
-                    let cols = y.len() / y_len;
-                    for q in 0..POINTS {
-                        let (v, u) = (&v[q * step..], &u[q * inputs * cols..]);
+                let v = v.as_flattened().as_flattened();
+                let n_products = POINTS * part.len().div_ceil(SIDE);
+                let groups_of_side = u.chunks(POINTS * inputs).zip(y.chunks_mut(SIDE * y_len));
+                for (n, (u, y)) in groups_of_side.enumerate() {
+                    let n_outputs = y.len() / y_len;
+                    y.chunks_exact(y_len).for_each(|y| block.fetch_output(image, y));
+                    for (q, m) in m.iter_mut().enumerate() {
                         let product = Product {
                             k: *inputs,
-                            a: (v, rows),
-                            b: (u, cols, 1),
-                            c_step: rows,
+                            a: (&v[q * ROWS..], POINTS * ROWS),
+                            b: (u[q * inputs..].as_flattened(), SIDE, 1),
+                            c_step: ROWS,
                             add: false,
                         };
-                        product.run(rows, cols, &mut m[q * cols * rows..]);
+                        if let Some(next) = blocks.peek() {
+                            for c in team::part(*inputs, n_products, POINTS * n + q) {
+                                next.fetch_input(image, &x[c * x_len..][..x_len]);
+                            }
+                        }
+                        product.run(block.len(), n_outputs, m.as_flattened_mut());
                     }
                     for (o, y) in y.chunks_exact_mut(y_len).enumerate() {
-                        transform::to_output(image, &block, &m[o * rows..], cols * rows, y);
+                        transform::to_output(image, &block, m, o, y);
                     }
                 }
             }
         }
     }
 
-    /// The weights of these outputs of a group: for [`OUTPUTS`] at a time and each point, those of
-    /// an input side by side.
-    fn weights<T: Scalar>(&self, w: &[T], group: usize, outputs: Range<usize>, u: &mut [T]) {
+    /// The weights of these outputs of a group: of [`SIDE`] at a time and each point, those of an
+    /// input side by side.
+    fn weights<T: Scalar>(
+        &self,
+        w: &[T],
+        group: usize,
+        first: usize,
+        n_outputs: usize,
+        u: &mut [[T; SIDE]],
+    ) {
         let inputs = self.inputs;
-        for first in outputs.clone().step_by(OUTPUTS) {
-            let cols = OUTPUTS.min(outputs.end - first);
-            let u = &mut u[(first - outputs.start) * POINTS * inputs..];
-            for o in first..first + cols {
-                for c in 0..inputs {
+        let mut g = [[[T::zero(); SIDE]; 3]; 3];
+        for (n, u) in u.chunks_exact_mut(POINTS * inputs).enumerate() {
+            let outputs = (first..first + n_outputs).skip(n * SIDE).take(SIDE);
+            for c in 0..inputs {
+                for (lane, o) in outputs.clone().enumerate() {
                     let at = match self.adjoint {
                         false => c + inputs * (o + self.outputs * group),
                         true => o + self.outputs * (c + inputs * group),
                     };
-                    let w = &w[9 * at..][..9];
-                    let g = [0, 1, 2].map(|p| {
-                        [0, 1, 2].map(|q| if self.adjoint { w[8 - p - 3 * q] } else { w[p + 3 * q] })
-                    });
-                    for (q, x) in transform::of_weights(g).into_iter().enumerate() {
-                        u[(q * inputs + c) * cols + o - first] = x;
+                    for (n, &w) in w[9 * at..][..9].iter().enumerate() {
+                        let n = if self.adjoint { 8 - n } else { n };
+                        g[n / 3][n % 3][lane] = w;
                     }
                 }
+                transform::of_weights(&g, &mut u[c..], inputs);
             }
         }
     }
@@ -160,9 +167,8 @@ impl Correlation {
 
 /// The scratch of [`weights`].
 pub(super) fn scratch_of_weights(conv: &Conv) -> usize {
-    let rows = Correlation::forward(conv).image.most_rows(ROWS_OF_WEIGHTS);
     let (inputs, outputs) = (conv.inputs / conv.groups, conv.outputs / conv.groups);
-    POINTS * (inputs * (rows + outputs) + GAP + rows * outputs) + 4 * rows * outputs
+    POINTS * (inputs * (ROWS + outputs) + ROWS * outputs) + 4 * ROWS * outputs
 }
 
 /// The adjoint in w, or these of its output channels: the sums of what is multiplied at each point
@@ -177,41 +183,52 @@ pub(super) fn weights<T: Scalar>(
 ) {
     let Correlation { image, inputs, outputs, .. } = Correlation::forward(conv);
     let (x_len, y_len) = image.channels();
-    let rows = image.most_rows(ROWS_OF_WEIGHTS);
-    let (v, rest) = scratch.split_at_mut(POINTS * (inputs * rows + GAP));
+    let (v, rest) = scratch.split_at_mut(POINTS * inputs * ROWS);
+    let v: &mut [Panel<T>] = v.as_chunks_mut().0.as_chunks_mut().0;
     let (sums, rest) = rest.split_at_mut(POINTS * inputs * outputs);
-    let (spread, folded) = rest.split_at_mut(POINTS * rows * outputs);
+    let (spread, folded) = rest.split_at_mut(POINTS * ROWS * outputs);
     for (group, part) in by_group(channels.clone(), outputs) {
         let cols = part.len();
         let x = &x[group * inputs * x_len..];
         let dy = &dy[part.start * y_len..][..cols * y_len];
         let sums = &mut sums[..POINTS * inputs * cols];
         sums.fill(T::zero());
-        for block in image.blocks(ROWS_OF_WEIGHTS) {
-            let (rows, step) = (block.len(), inputs * block.len() + GAP);
-            for (c, x) in x.chunks_exact(x_len).take(inputs).enumerate() {
-                transform::of_input(&image, &block, x, &mut v[c * rows..], step);
+        let mut blocks = image.blocks().peekable();
+        while let Some(block) = blocks.next() {
+            for (x, v) in x.chunks_exact(x_len).zip(&mut *v) {
+                transform::of_input(&image, &block, x, v);
             }
             fold(&image, &block, dy, folded, cols);
-            let len = rows * cols;
+            let len = block.len() * cols;
             transform::of_output(folded, spread, len);
+            let v = v.as_flattened().as_flattened();
             for (q, sums) in sums.chunks_exact_mut(inputs * cols).enumerate() {
                 let product = Product {
-                    k: rows,
+                    k: block.len(),
                     a: (&spread[q * len..], cols),
-                    b: (&v[q * step..], 1, rows),
+                    b: (&v[q * ROWS..], 1, POINTS * ROWS),
                     c_step: cols,
                     add: true,
                 };
+                if let Some(next) = blocks.peek() {
+                    for c in team::part(inputs, POINTS, q) {
+                        next.fetch_input(&image, &x[c * x_len..][..x_len]);
+                    }
+                    for o in team::part(cols, POINTS, q) {
+                        next.fetch_output(&image, &dy[o * y_len..][..y_len]);
+                    }
+                }
                 product.run(cols, inputs, sums);
             }
         }
         let dw = &mut dw[(part.start - channels.start) * 9 * inputs..];
         for (o, dw) in dw.chunks_exact_mut(9 * inputs).take(cols).enumerate() {
-            for (c, dw) in dw.chunks_exact_mut(9).enumerate() {
-                let at: [usize; POINTS] = std::array::from_fn(|q| o + cols * (c + inputs * q));
-                let g = transform::to_weights(at.map(|at| sums[at]));
-                dw.copy_from_slice(g.as_flattened());
+            for (c, dw) in dw.as_chunks_mut::<9>().0.iter_mut().enumerate() {
+                let mut s = [T::zero(); POINTS];
+                for (q, s) in s.iter_mut().enumerate() {
+                    *s = sums[o + cols * (c + inputs * q)];
+                }
+                dw.copy_from_slice(transform::to_weights(s).as_flattened());
             }
         }
     }
@@ -247,26 +264,19 @@ impl Image {
         (n(self.rows.input, self.columns.input), n(self.rows.output, self.columns.output))
     }
 
-    /// The most numbers of a channel and point in [`Image::blocks`].
-    fn most_rows(&self, rows: usize) -> usize {
-        rows.max(self.batch.min(2 * SAMPLES - 1))
-    }
-
-    /// All tiles, about `rows` numbers of each channel and point at a time.
-    fn blocks(&self, rows: usize) -> impl Iterator<Item = Block> {
-        let n_chunks = (self.batch / SAMPLES).max(1);
-        let chunk = move |i: usize, batch: usize| {
-            i * SAMPLES..if i + 1 == n_chunks { batch } else { (i + 1) * SAMPLES }
-        };
-        let tiles = self.rows.output.div_ceil(2);
-        let (batch, columns) = (self.batch, self.columns.output.div_ceil(2));
-        (0..n_chunks).map(move |i| chunk(i, batch)).flat_map(move |samples| {
-            let step = equal_parts(tiles, (rows / samples.len().max(1)).max(1));
-            (0..columns).flat_map(move |column| {
+    /// All tiles, at most [`ROWS`] numbers of each channel and point at a time.
+    fn blocks(&self) -> impl Iterator<Item = Block> {
+        let Image { batch, rows, columns } = *self;
+        let n_samples = SAMPLES * equal_parts(batch.div_ceil(SAMPLES), ROWS / SAMPLES);
+        let (n_rows, n_columns) = (rows.output.div_ceil(2), columns.output.div_ceil(2));
+        let step = ROWS / n_samples.min(batch).max(1);
+        (0..batch).step_by(n_samples).flat_map(move |first| {
+            let samples = first..(first + n_samples).min(batch);
+            (0..n_columns).flat_map(move |column| {
                 let samples = samples.clone();
-                (0..tiles).step_by(step).map(move |first| Block {
+                (0..n_rows).step_by(step).map(move |first| Block {
                     samples: samples.clone(),
-                    rows: first..(first + step).min(tiles),
+                    rows: first..(first + step).min(n_rows),
                     column,
                 })
             })
