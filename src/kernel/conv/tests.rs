@@ -216,14 +216,36 @@ fn winograd_is_chosen_by_shape_and_as_accurate() {
         outputs,
         groups,
     };
-    for conv in [conv(16, 6, 16, 16, 1), conv(70, 5, 32, 48, 2)] {
+    for conv in [conv(16, 4, 32, 32, 1), conv(83, 2, 16, 64, 1), conv(18, 2, 64, 64, 2)] {
         assert!(winograd::pays(&conv));
         Cpu::for_each(|_| {
             check::<f32>(&conv, 1, chosen(&conv), |_, size, _| 64.0 * size);
             check::<f64>(&conv, 1, chosen(&conv), |_, size, _| 64.0 * size);
         });
     }
-    for direct in [conv(8, 6, 16, 16, 1), conv(16, 3, 16, 16, 1), conv(16, 6, 15, 16, 1)] {
-        assert!(!winograd::pays(&direct));
+    let strided = Conv { rows: axis(9, 3, 2, 1, (0, 0)), ..conv(16, 4, 32, 32, 1) };
+    let small = [conv(15, 4, 32, 32, 1), conv(16, 3, 32, 32, 1), conv(16, 4, 15, 99, 1)];
+    let few = [conv(16, 4, 31, 33, 1), conv(16, 4, 32, 32, 2), conv(16, 0, 32, 32, 1), strided];
+    assert!(small.into_iter().chain(few).all(|conv| !winograd::pays(&conv)));
+}
+
+/// What is not finite reaches the windows that see it, and no others.
+#[test]
+fn winograd_keeps_what_is_not_finite_to_its_windows() {
+    let (rows, columns) = (axis(6, 3, 1, 1, (1, 1)), axis(5, 3, 1, 1, (1, 1)));
+    let conv = Conv { batch: 17, rows, columns, inputs: 2, outputs: 3, groups: 1 };
+    let ([mut x, w, mut y], all) = drawn::<f32>(&conv, 7);
+    for (i, bad) in [(200, f32::NAN), (33, f32::INFINITY), (411, f32::NEG_INFINITY)] {
+        (x[i], y[i]) = (bad, bad);
+    }
+    let kernels = winograds::<f32>(&conv).into_iter().take(2);
+    for ((kernel, units, scratch), places) in kernels.zip(PLACES) {
+        let values = [&x, &w, &y];
+        let [a, b, out] = places.map(|i| values[i]);
+        let mut found = vec![0.0; out.len()];
+        kernel(&conv, a, b, &mut found, 0..units, &mut vec![0.0; scratch]);
+        let (want, _) = defined(&all, places, (a, b), out.len());
+        let same = found.iter().zip(&want).all(|(y, want)| y.is_finite() == want.is_finite());
+        assert!(same && want.iter().any(|y| !y.is_finite()));
     }
 }

@@ -15,6 +15,9 @@ pub(super) const SIDE: usize = 8;
 /// The points (p, q) of a channel at p + 4 q, each of all tiles and samples of a block.
 pub(super) type Panel<T> = [[T; ROWS]; POINTS];
 
+/// The points of [`SIDE`] channels.
+pub(super) type Panels<T> = [[[T; ROWS]; SIDE]; POINTS];
+
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
@@ -61,9 +64,8 @@ impl Block {
 
     /// Asks for the outputs of a channel.
     pub(super) fn fetch_output<T>(&self, image: &Image, y: &[T]) {
-        let made = |side: Side, tiles: Range<usize>| {
-            2 * tiles.start..(2 * tiles.end).min(side.output)
-        };
+        let made =
+            |side: Side, tiles: Range<usize>| 2 * tiles.start..(2 * tiles.end).min(side.output);
         let columns = made(image.columns, self.column..self.column + 1);
         self.fetch(image.batch, image.rows.output, made(image.rows, self.rows.clone()), columns, y);
     }
@@ -85,20 +87,24 @@ impl Block {
     }
 }
 
-/// Runs over 0..`$n` in vectors of 16, then one by one.
+/// Runs over 0..`$n` in vectors of 16, of which the last may begin within the one before it, or
+/// if there are fewer, one by one.
 macro_rules! each_vector {
     ($n:expr, |$from:ident, $N:ident| $body:block) => {
+        let n = $n;
         let mut $from = 0;
-        {
+        if n >= 16 {
             const $N: usize = 16;
-            while $from + $N <= $n {
+            loop {
                 $body
-                $from += $N;
+                if $from + $N == n {
+                    break;
+                }
+                $from = ($from + $N).min(n - $N);
             }
-        }
-        {
+        } else {
             const $N: usize = 1;
-            while $from < $n {
+            while $from < n {
                 $body
                 $from += $N;
             }
@@ -151,7 +157,9 @@ fn row<T: Scalar, const N: usize>(
     let mut d = [[T::zero(); N]; 4];
     if let Ok(row) = usize::try_from(row) {
         for (d, x) in d.iter_mut().zip(columns) {
-            if let Some(x) = x.get(row * batch + at..) && x.len() >= N {
+            if let Some(x) = x.get(row * batch + at..)
+                && x.len() >= N
+            {
                 *d = load(x, 0);
             }
         }
@@ -202,9 +210,6 @@ multiversion! {
 fn outputs<T: Scalar, const N: usize>([a, b, c, d]: [[T; N]; 4]) -> [[T; N]; 2] {
     [add(add(b, c), a), add(sub(b, c), d)]
 }
-
-/// Points of [`SIDE`] channels.
-pub(super) type Panels<T> = [[[T; ROWS]; SIDE]; POINTS];
 
 /// Aᵀ m of a column of points.
 #[inline(always)]
