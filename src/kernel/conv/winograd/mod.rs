@@ -2,7 +2,7 @@
 //! by definition take 36. Tiles are transformed, multiplied point by point (sums over channels are
 //! matrix products), and transformed back, a block of samples that stays in cache at a time.
 //! Source: Lavin, Gray, "Fast Algorithms for Convolutional Neural Networks", 2016, with the sign
-//! of the last point changed.
+//! of the last point changed. Knows no tapes.
 
 mod transform;
 
@@ -34,6 +34,15 @@ pub(super) fn pays(conv: &Conv) -> bool {
         && outputs > 0
         && 5 * POINTS * tiles <= 3 * 9 * outputs
 }
+
+// Worst errors measured, 64 to 64 channels, 32 images of 16 × 16, uniform on ±1, as multiples of
+// ε Σ |terms|, against sums in twice the digits of f64:
+//
+//                value        gradient of x   of w
+// f32 direct     0.65         0.75            0.07
+// f32 Winograd   0.67         0.71            0.18
+// f64 direct     0.56         0.69            0.07
+// f64 Winograd   0.61         0.64            0.16
 
 /// A correlation with windows of 3 × 3: a convolution or its adjoint in x, which differ in
 /// where windows begin.
@@ -109,8 +118,8 @@ impl Correlation {
                 }
                 let v = v.as_flattened().as_flattened();
                 let n_products = POINTS * part.len().div_ceil(SIDE);
-                let groups_of_side = u.chunks(POINTS * inputs).zip(y.chunks_mut(SIDE * y_len));
-                for (n, (u, y)) in groups_of_side.enumerate() {
+                let sides = u.chunks(POINTS * inputs).zip(y.chunks_mut(SIDE * y_len));
+                for (n, (u, y)) in sides.enumerate() {
                     let n_outputs = y.len() / y_len;
                     y.chunks_exact(y_len).for_each(|y| block.fetch_output(image, y));
                     for (q, m) in m.iter_mut().enumerate() {
@@ -148,7 +157,8 @@ impl Correlation {
     ) {
         let inputs = self.inputs;
         let mut g = [[[T::zero(); SIDE]; 3]; 3];
-        for (n, u) in u.chunks_exact_mut(POINTS * inputs).enumerate() {
+        let n_sides = n_outputs.div_ceil(SIDE);
+        for (n, u) in u.chunks_exact_mut(POINTS * inputs).take(n_sides).enumerate() {
             let outputs = (first..first + n_outputs).skip(n * SIDE).take(SIDE);
             for c in 0..inputs {
                 for (lane, o) in outputs.clone().enumerate() {

@@ -271,8 +271,8 @@ multiversion! {
             let b = spread([load::<T, N>(y, 2 * len + from), load(y, 3 * len + from)]);
             for p in 0..4 {
                 let row = spread([a[p], b[p]]);
-                for q in 0..4 {
-                    store(row[q], out, (p + 4 * q) * len + from);
+                for (q, &point) in row.iter().enumerate() {
+                    store(point, out, (p + 4 * q) * len + from);
                 }
             }
         });
