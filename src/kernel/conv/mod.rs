@@ -1,11 +1,13 @@
-//! Convolution over two axes and its two adjoints, each computed directly. Samples are neighbors
-//! in memory, then rows: so for a column of the image and a channel, the samples of all rows are
-//! one vector, and a tap of the window is that vector some rows further on. Knows no tapes.
+//! Convolution over two axes and its two adjoints, by Winograd's transforms where that pays, else
+//! directly. Samples are neighbors in memory, then rows: so for a column of the image and a
+//! channel, the samples of all rows are one vector, and a tap of the window is that vector some
+//! rows further on. Knows no tapes.
 
 mod micro;
 mod strip;
 #[cfg(test)]
 mod tests;
+mod winograd;
 
 use crate::Scalar;
 use crate::kernel::gemm::micro::{DOTS, DotBlock, Dots, Kernels};
@@ -13,6 +15,7 @@ use crate::kernel::window::Axis;
 use micro::{Terms, Tile, Tiles};
 use std::ops::Range;
 use strip::{Ahead, Strip, Strips};
+use winograd::Correlation;
 
 /// y\[n, i, j, o\] = Σ x\[n, i·stride + p·dilation − before, …, c\] w\[p, q, c, o\] over the
 /// taps p, q and the channels c of o's group; x is zero outside.
@@ -28,7 +31,8 @@ pub(crate) struct Conv {
 }
 
 impl Conv {
-    /// Multiplications and additions of the value, and of each adjoint, borders counted.
+    /// Multiplications and additions of the value, and of each adjoint, by their definitions,
+    /// borders counted.
     pub(crate) fn flops(&self) -> usize {
         let y = [self.batch, self.rows.output, self.columns.output, self.outputs];
         [2, self.terms()].into_iter().chain(y).fold(1, usize::saturating_mul)
@@ -41,11 +45,17 @@ impl Conv {
 
     /// The scratch of [`Conv::forward`].
     pub(crate) fn scratch(&self) -> usize {
-        self.strips_of_input().len()
+        match winograd::pays(self) {
+            true => Correlation::forward(self).scratch(),
+            false => self.strips_of_input().len(),
+        }
     }
 
     /// The scratch of [`Conv::weights`].
     pub(crate) fn scratch_of_weights<T: Scalar>(&self) -> usize {
+        if winograd::pays(self) {
+            return winograd::scratch_of_weights(self);
+        }
         let (_, most_cols) = Kernels::<T>::get().dots_extents();
         let n_blocks = self.groups * (self.outputs / self.groups).div_ceil(most_cols);
         self.strips_of_input().len() + n_blocks * self.terms() * DOTS.1
@@ -53,11 +63,24 @@ impl Conv {
 
     /// The scratch of [`Conv::input`].
     pub(crate) fn scratch_of_input(&self) -> usize {
+        if winograd::pays(self) {
+            return Correlation::input(self).scratch();
+        }
         let phase = match self.rows.stride {
             1 => 0,
             stride => self.batch * self.rows.input.div_ceil(stride) * self.inputs / self.groups,
         };
         self.strips_of_output().len() + phase
+    }
+
+    /// The units of [`Conv::forward`]: channels of y, or channel by channel columns of the image.
+    pub(crate) fn units(&self) -> usize {
+        self.outputs * if winograd::pays(self) { 1 } else { self.columns.output }
+    }
+
+    /// The units of [`Conv::input`]: the same of x.
+    pub(crate) fn units_of_input(&self) -> usize {
+        self.inputs * if winograd::pays(self) { 1 } else { self.columns.input }
     }
 
     fn strips_of_input(&self) -> Strips {
@@ -82,7 +105,7 @@ impl Conv {
         (0..axis.taps).filter_map(move |tap| Some((tap, axis.output_of(at, tap)?)))
     }
 
-    /// y, or these of its units: columns of the image, channel by channel.
+    /// y, or these of its units.
     pub(crate) fn forward<T: Scalar>(
         &self,
         x: &[T],
@@ -91,6 +114,9 @@ impl Conv {
         units: Range<usize>,
         scratch: &mut [T],
     ) {
+        if winograd::pays(self) {
+            return Correlation::forward(self).run(x, w, y, units, scratch);
+        }
         let (width, run) = (self.columns.output, self.batch * self.rows.output);
         let (group_in, group_out) = (self.inputs / self.groups, self.outputs / self.groups);
         let mut strips = self.strips_of_input();
@@ -134,7 +160,7 @@ impl Conv {
         }
     }
 
-    /// The adjoint in x: Σ dy w, or these of its units: columns of the image, channel by channel.
+    /// The adjoint in x: Σ dy w, or these of its units.
     pub(crate) fn input<T: Scalar>(
         &self,
         dy: &[T],
@@ -143,6 +169,9 @@ impl Conv {
         units: Range<usize>,
         scratch: &mut [T],
     ) {
+        if winograd::pays(self) {
+            return Correlation::input(self).run(dy, w, dx, units, scratch);
+        }
         let (width, height, stride) = (self.columns.input, self.rows.input, self.rows.stride);
         let (group_in, group_out) = (self.inputs / self.groups, self.outputs / self.groups);
         let taps_all = self.rows.taps * self.columns.taps;
@@ -222,6 +251,9 @@ impl Conv {
         units: Range<usize>,
         scratch: &mut [T],
     ) {
+        if winograd::pays(self) {
+            return winograd::weights(self, x, dy, dw, units, scratch);
+        }
         let (width, run) = (self.columns.output, self.batch * self.rows.output);
         let (group_in, group_out) = (self.inputs / self.groups, self.outputs / self.groups);
         let kernels = Kernels::<T>::get();

@@ -10,7 +10,7 @@ pub(super) const MAX_TILE: usize = 3 * 16 * 8;
 
 /// C (rows × cols, a column every `c_step`) = or += A·B. A's rows are contiguous, a column
 /// every `a_step`; B has any strides.
-pub(super) struct Tile<'a, T> {
+pub(in crate::kernel) struct Tile<'a, T> {
     pub rows: usize,
     pub cols: usize,
     pub k: usize,
@@ -128,7 +128,7 @@ impl<T: Scalar> Kernels<T> {
     }
 
     /// The most registers of rows, and columns, of a tile.
-    pub(super) fn tile_extents(&self) -> (usize, usize) {
+    pub(in crate::kernel) fn tile_extents(&self) -> (usize, usize) {
         (self.tile.len(), self.tile[0].len())
     }
 
@@ -153,7 +153,7 @@ impl<T: Scalar> Kernels<T> {
 
     /// Runs the tile kernel for these extents.
     #[inline]
-    pub(super) fn tile(&self, t: &Tile<T>, c: &mut [T]) {
+    pub(in crate::kernel) fn tile(&self, t: &Tile<T>, c: &mut [T]) {
         let (last_row, last_col, last_k) = (t.rows - 1, t.cols - 1, t.k - 1);
         assert!(last_row + last_k * t.a_step < t.a.len());
         assert!(last_k * t.b_row + last_col * t.b_col < t.b.len());
