@@ -24,6 +24,7 @@ use crate::error::Result;
 use crate::kernel::arena::Frame;
 use crate::kernel::gemm::Product;
 use crate::kernel::map::MapLoop;
+use crate::kernel::reduce::Reducer;
 use crate::kernel::rows::RowPass;
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
@@ -118,6 +119,8 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) enum Code<T: Scalar> {
     Op(Op<T>),
+    /// This op, on floats.
+    Reduce(Op<T>, Box<Reducer>),
     Map(MapLoop<T>),
     Product(Box<Product>),
     Rows(Box<RowPass<T>>),
