@@ -207,7 +207,7 @@ impl<T: Scalar> MapLoop<T> {
     ///
     /// # Panics
     /// An input that does not fit the loop.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn cut<'a>(&self, i: usize, input: &'a [T], range: &Range<usize>) -> &'a [T] {
         match self.inputs[i] {
             Access::Dense => {

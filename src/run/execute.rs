@@ -396,8 +396,13 @@ impl<'a, T: Scalar> Memory<'a, T> {
     /// The numbers of an operand.
     #[inline]
     fn floats(&self, o: &Operand, in_arena: &'a [T]) -> &'a [T] {
+        // Most are there.
+        if let Place::Arena(_) = o.place { in_arena } else { self.elsewhere(o) }
+    }
+
+    /// The numbers of an operand that is not in the arena.
+    fn elsewhere(&self, o: &Operand) -> &'a [T] {
         match o.place {
-            Place::Arena(_) => in_arena,
             Place::Variable(at) => &self.variables[at..at + o.len],
             Place::Exchanged(n) => &self.exchanged[n],
             Place::Constant(i) => self.plan.constants[i].as_slice(),
@@ -406,7 +411,7 @@ impl<'a, T: Scalar> Memory<'a, T> {
                 FeedValue::Float(v) => v.as_slice(),
                 FeedValue::Index(_) => &[],
             },
-            Place::Nothing => &[],
+            Place::Arena(_) | Place::Nothing => &[],
         }
     }
 
