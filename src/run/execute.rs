@@ -531,14 +531,16 @@ fn instruction<T: Scalar>(
         Code::Rows(pass) => rows(pass, step.shared, &input, &mut writes, (sums, scratch), team),
         Code::Op(op) => {
             let (mut index_writes, index_reads) = indices.open(&step.indices);
-            let out = &step.outputs[0];
-            let y = match out.dtype {
-                DType::Float => Out::Float(out.shape, writes.take()),
-                DType::Index => Out::Index(out.shape, index_writes.take()),
+            let y = (writes.take(), index_writes.take());
+            let arg = |i: usize| {
+                let o = &step.inputs[i];
+                match o.dtype {
+                    DType::Float => Arg::Float(TensorView::of(o.shape, input(i))),
+                    DType::Index => memory.arg(o, (&[], index_reads.get(i))),
+                }
             };
-            let arg = |i: usize| memory.arg(&step.inputs[i], (reads.get(i), index_reads.get(i)));
             let op = op.primitive();
-            let run = |args: &[_]| forward(op, step.shared, args, y, scratch, team);
+            let run = |args: &[_]| forward(op, step, args, y, scratch, team);
             match step.inputs.len() {
                 1 => run(&[arg(0)])?,
                 2 => run(&[arg(0), arg(1)])?,
@@ -573,23 +575,25 @@ fn with_args<'a, T: Scalar>(
     run(args)
 }
 
-/// An op, by as many threads as are to share it.
+/// An op, by as many threads as are to share it, into the memory of its type.
 fn forward<T: Scalar>(
     op: &dyn Primitive<T>,
-    Shared { units, parts }: Shared,
+    step: &Instruction<T>,
     args: &[Arg<'_, T>],
-    y: Out<'_, T>,
+    (y, y_indices): (&mut [T], &mut [Index]),
     scratch: &mut [T],
     team: &mut Watched<'_>,
 ) -> Result<()> {
-    match y {
-        Out::Float(shape, y) if parts > 1 => {
+    let (Operand { dtype, shape, .. }, Shared { units, parts }) = (&step.outputs[0], step.shared);
+    match dtype {
+        DType::Float if parts == 1 => op.forward(args, Out::Float(*shape, y), scratch),
+        DType::Float => {
             let (y_unit, scratch_unit) = (y.len() / units, unit_of(scratch, parts));
             let y = Pieces::new(y, y_unit, parts);
             let scratch = Pieces::new(scratch, scratch_unit, parts);
             let failed = Mutex::new(None);
             team.run(parts, &|i| {
-                let out = Out::Float(shape, y.take(i));
+                let out = Out::Float(*shape, y.take(i));
                 let units = part(units, parts, i);
                 if let Err(e) = op.forward_units(args, out, scratch.take(i), units) {
                     keep_first(&failed, i, e);
@@ -598,7 +602,7 @@ fn forward<T: Scalar>(
             let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
             failed.map_or(Ok(()), |(_, e)| Err(e))
         }
-        y => op.forward(args, y, scratch),
+        DType::Index => op.forward(args, Out::Index(*shape, y_indices), scratch),
     }
 }
 

@@ -79,8 +79,7 @@ fn transposed<T: Scalar>(src: MatRef<T>, i: usize, rows: usize, width: usize, pa
     for r in first..rows {
         let done = if r < full_rows { full_cols } else { 0 };
         let row = &src.from(i + r, done)[..src.cols - done];
-        for (p, &x) in (done..).zip(row) {
-            panel[p * width + r] = x;
-        }
+        let column = panel[done * width + r..].iter_mut().step_by(width);
+        column.zip(row).for_each(|(to, &x)| *to = x);
     }
 }
