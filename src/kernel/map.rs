@@ -235,9 +235,26 @@ impl<T: Scalar> MapLoop<T> {
         assert!(inputs.len() == self.inputs.len() && outputs.len() == self.n_outputs);
         assert!(outputs.iter().all(|y| y.len() == range.len()) && range.end <= self.len);
         assert!(sums.len() == range.len().div_ceil(BLOCK) * self.n_sums);
-        let in_place = || self.inputs.iter().filter(|a| a.in_place()).count();
-        let bytes = || range.len() * (in_place() + self.n_outputs) * size_of::<T>();
-        let is_large = range.len() > BLOCK && bytes() > CACHED;
+        if range.len() > BLOCK {
+            return self.run_blocks(range, inputs, outputs, sums, scratch);
+        }
+        // Most loops of a small plan are one block, and what a row of blocks wants would be felt.
+        if !range.is_empty() {
+            self.run_block(0..range.len(), range.start, inputs, outputs, sums, scratch);
+        }
+    }
+
+    /// As [`MapLoop::run`], over more than one block.
+    fn run_blocks(
+        &self,
+        range: Range<usize>,
+        inputs: &[&[T]],
+        outputs: &mut [&mut [T]],
+        sums: &mut [T],
+        scratch: &mut [T],
+    ) {
+        let in_place = self.inputs.iter().filter(|a| a.in_place()).count();
+        let is_large = range.len() * (in_place + self.n_outputs) * size_of::<T>() > CACHED;
         for (n, start) in (0..range.len()).step_by(BLOCK).enumerate() {
             let block = start..range.len().min(start + BLOCK);
             if is_large {
@@ -252,18 +269,31 @@ impl<T: Scalar> MapLoop<T> {
                 outputs.iter().for_each(|y| fetch_lines(&y[next.clone()]));
             }
             let sums = &mut sums[n * self.n_sums..][..self.n_sums];
-            // Most loops are short, in code and often in length: then clearing tables shows.
-            match inputs.len().max(self.n_outputs + self.n_registers) {
-                ..=FEW => self.run_block::<FEW>(block, range.start, inputs, outputs, sums, scratch),
-                _ => self.run_block::<MANY>(block, range.start, inputs, outputs, sums, scratch),
-            }
+            self.run_block(block, range.start, inputs, outputs, sums, scratch);
         }
     }
 
-    /// One block of the elements that a run goes over, which are those from `first` on; with at
-    /// most N inputs, and N outputs and registers.
+    /// One block of the elements that a run goes over, which are those from `first` on.
+    #[inline(never)] // inside a loop, all it knows beforehand would be worked out for each run
+    fn run_block(
+        &self,
+        block: Range<usize>,
+        first: usize,
+        inputs: &[&[T]],
+        outputs: &mut [&mut [T]],
+        sums: &mut [T],
+        scratch: &mut [T],
+    ) {
+        // Most programs are short, too, and tables of all that there may be take long to clear.
+        match inputs.len().max(self.n_outputs + self.n_registers) {
+            ..=FEW => self.run_with::<FEW>(block, first, inputs, outputs, sums, scratch),
+            _ => self.run_with::<MANY>(block, first, inputs, outputs, sums, scratch),
+        }
+    }
+
+    /// As [`MapLoop::run_block`], with at most N inputs, and N outputs and registers.
     #[inline(always)]
-    fn run_block<const N: usize>(
+    fn run_with<const N: usize>(
         &self,
         block: Range<usize>,
         first: usize,

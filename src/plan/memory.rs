@@ -246,7 +246,7 @@ impl<T: Scalar> Code<T> {
                 };
                 match reducer {
                     Some(reducer) => Code::Reduce(op.clone(), Box::new(reducer)),
-                    None => Code::Op(op.clone()),
+                    None => Code::Op(op.clone(), Op::define()),
                 }
             }
         }

@@ -28,7 +28,7 @@ use crate::kernel::reduce::Reducer;
 use crate::kernel::rows::RowPass;
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
-use crate::tape::op::{Op, Rule};
+use crate::tape::op::{Define, Op, Rule};
 use crate::tape::{Graph, NodeId};
 use crate::tensor::Tensor;
 use std::ops::Range;
@@ -118,8 +118,9 @@ pub(crate) struct Shared {
 
 #[derive(Debug)]
 pub(crate) enum Code<T: Scalar> {
-    Op(Op<T>),
-    /// This op, on floats.
+    /// This op, and what finds its definition: a small op takes no longer than that is looked for.
+    Op(Op<T>, Define<T>),
+    /// This op, as a kernel that knows its shapes.
     Reduce(Op<T>, Box<Reducer>),
     Map(MapLoop<T>),
     Product(Box<Product>),

@@ -529,7 +529,7 @@ fn instruction<T: Scalar>(
         }
         Code::Reduce(_, reducer) => reducer.run(input(0), writes.take()),
         Code::Rows(pass) => rows(pass, step.shared, &input, &mut writes, (sums, scratch), team),
-        Code::Op(op) => {
+        Code::Op(op, define) => {
             let (mut index_writes, index_reads) = indices.open(&step.indices);
             let y = (writes.take(), index_writes.take());
             let arg = |i: usize| {
@@ -539,7 +539,7 @@ fn instruction<T: Scalar>(
                     DType::Index => memory.arg(o, (&[], index_reads.get(i))),
                 }
             };
-            let op = op.primitive();
+            let op = define(op);
             let run = |args: &[_]| forward(op, step, args, y, scratch, team);
             match step.inputs.len() {
                 1 => run(&[arg(0)])?,
