@@ -2,10 +2,11 @@
 //! any size stay finite. A row that holds NaN, +∞, or nothing but −∞ has a softmax of NaN, as in
 //! PyTorch and JAX; its log-sum-exp is NaN, +∞, or −∞.
 
-use super::{Fold, LANES, Max, ROWS, Sum, around, fold_run};
+use super::{Dims, LANES, Max, ROWS, Sum, around, fold_lanes, fold_run};
 use crate::error::Result;
-use crate::kernel::cpu::{Level, multiversion};
+use crate::kernel::cpu::Level;
 use crate::kernel::index::check;
+use crate::kernel::map::{Function, each1, each2};
 use crate::kernel::math::{Elementary, Math};
 use crate::scalar::{Index, Scalar, of_type};
 use crate::shape::Shape;
@@ -22,13 +23,6 @@ pub(crate) fn softmax_scratch(shape: &Shape, axis: usize) -> usize {
     }
 }
 
-/// Lanes that are computed as an array, so that a few of them are whole registers, too: what is
-/// left of an unrolled loop is computed one by one.
-const CHUNK: usize = 16;
-
-/// A loop over rows: x, y, scratch.
-type Kernel<T> = fn(Rows, &[T], &mut [T], &mut [T]);
-
 /// y_k = exp(x_k) / Σ_j exp(x_j) along `axis`.
 pub(crate) fn softmax<T: Scalar>(
     shape: &Shape,
@@ -37,19 +31,15 @@ pub(crate) fn softmax<T: Scalar>(
     y: &mut [T],
     scratch: &mut [T],
 ) {
-    let (single, double) = (softmax_of::<f32> as Kernel<f32>, softmax_of::<f64> as Kernel<f64>);
-    of_type::<Kernel<T>>(&single, &double)(Rows::of(shape, axis), x, y, scratch);
-}
-
-multiversion! {
-    fn softmax_of<L: Level, T: Elementary>(rows: Rows, x: &[T], y: &mut [T], scratch: &mut [T]) {
-        for block in (0..rows.n_blocks()).map(|i| rows.block(i)) {
-            let [top, sum, part, _] = block.lanes(scratch);
-            block.max(x, top);
-            block.sum::<L, T>(x, top, sum, part, Terms::Kept(y));
-            for k in 0..block.n_pieces() {
-                each_lane(&mut y[block.piece(k)], sum, |y, s| y / s);
-            }
+    for block in Block::all(shape, axis) {
+        let [top, sum, part, tile] = block.lanes(scratch);
+        block.max(x, top);
+        block.sum(sum, part, tile, |piece, terms| {
+            exp_shifted(&x[piece.clone()], top, terms);
+            y[piece].copy_from_slice(terms);
+        });
+        for piece in block.pieces() {
+            y[piece].iter_mut().zip(&*sum).for_each(|(y, &s)| *y /= s);
         }
     }
 }
@@ -62,26 +52,18 @@ pub(crate) fn log_softmax<T: Scalar>(
     y: &mut [T],
     scratch: &mut [T],
 ) {
-    let single = log_softmax_of::<f32> as Kernel<f32>;
-    let double = log_softmax_of::<f64> as Kernel<f64>;
-    of_type::<Kernel<T>>(&single, &double)(Rows::of(shape, axis), x, y, scratch);
-}
-
-multiversion! {
-    fn log_softmax_of<L: Level, T: Elementary>(
-        rows: Rows, x: &[T], y: &mut [T], scratch: &mut [T],
-    ) {
-        for block in (0..rows.n_blocks()).map(|i| rows.block(i)) {
-            let [top, sum, part, tile] = block.lanes(scratch);
-            block.max(x, top);
-            block.sum::<L, T>(x, top, sum, part, Terms::Dropped(tile));
-            logs::<L, T>(sum);
-            for piece in (0..block.n_pieces()).map(|k| block.piece(k)) {
-                // Not x − (top + log): a large `top` would swallow the logarithm.
-                let lanes = top.iter().zip(sum.iter());
-                for ((y, &x), (&t, &l)) in y[piece.clone()].iter_mut().zip(&x[piece]).zip(lanes) {
-                    *y = x - t - l;
-                }
+    for block in Block::all(shape, axis) {
+        let [top, sum, part, tile] = block.lanes(scratch);
+        block.max(x, top);
+        block.sum(sum, part, tile, |piece, terms| exp_shifted(&x[piece], top, terms));
+        let log = part;
+        logs(sum, log);
+        for piece in block.pieces() {
+            // Not x − (top + log): a large `top` would swallow the logarithm.
+            for ((&x, y), (&t, &l)) in
+                x[piece.clone()].iter().zip(&mut y[piece]).zip(top.iter().zip(&*log))
+            {
+                *y = x - t - l;
             }
         }
     }
@@ -98,25 +80,17 @@ pub(crate) fn logsumexp<T: Scalar>(
     if x.is_empty() {
         return y.fill(-T::infinity());
     }
-    let single = logsumexp_of::<f32> as Kernel<f32>;
-    let double = logsumexp_of::<f64> as Kernel<f64>;
-    of_type::<Kernel<T>>(&single, &double)(Rows::of(shape, axis), x, y, scratch);
-}
-
-multiversion! {
-    fn logsumexp_of<L: Level, T: Elementary>(
-        rows: Rows, x: &[T], y: &mut [T], scratch: &mut [T],
-    ) {
-        for block in (0..rows.n_blocks()).map(|i| rows.block(i)) {
-            let [top, sum, part, tile] = block.lanes(scratch);
-            block.max(x, top);
-            // ∞ − ∞ is NaN, where the sum of exponentials is 0 or ∞.
-            top.iter_mut().filter(|t| !t.is_finite()).for_each(|t| *t = T::zero());
-            block.sum::<L, T>(x, top, sum, part, Terms::Dropped(tile));
-            let y = &mut y[block.row..][..block.width];
-            for ((y, &t), &s) in y.iter_mut().zip(top.iter()).zip(sum.iter()) {
-                *y = t + L::log(s);
-            }
+    let mut y = y.iter_mut();
+    for block in Block::all(shape, axis) {
+        let [top, sum, part, tile] = block.lanes(scratch);
+        block.max(x, top);
+        // ∞ − ∞ is NaN, where the sum of exponentials is 0 or ∞.
+        top.iter_mut().filter(|t| !t.is_finite()).for_each(|t| *t = T::zero());
+        block.sum(sum, part, tile, |piece, terms| exp_shifted(&x[piece], top, terms));
+        let log = &mut part[..block.width];
+        logs(&sum[..block.width], log);
+        for ((&t, &l), y) in top.iter().zip(&*log).zip(&mut y) {
+            *y = t + l;
         }
     }
 }
@@ -133,33 +107,20 @@ pub(crate) fn cross_entropy<T: Scalar>(
     y: &mut [T],
     scratch: &mut [T],
 ) -> Result<()> {
-    type Kernel<T> = fn(Rows, &[T], &[Index], &mut [T], &mut [T]);
     let axis = shape.rank() - 1;
     check(labels, shape.extents()[axis])?;
-    let single = cross_entropy_of::<f32> as Kernel<f32>;
-    let double = cross_entropy_of::<f64> as Kernel<f64>;
-    of_type::<Kernel<T>>(&single, &double)(Rows::of(shape, axis), x, labels, y, scratch);
-    Ok(())
-}
-
-multiversion! {
-    fn cross_entropy_of<L: Level, T: Elementary>(
-        rows: Rows, x: &[T], labels: &[Index], y: &mut [T], scratch: &mut [T],
-    ) {
-        for block in (0..rows.n_blocks()).map(|i| rows.block(i)) {
-            let [top, sum, part, tile] = block.lanes(scratch);
-            block.max(x, top);
-            block.sum::<L, T>(x, top, sum, part, Terms::Dropped(tile));
-            logs::<L, T>(&mut sum[..block.width]);
-            let rows = block.row..block.row + block.width;
-            let (y, labels) = (&mut y[rows.clone()], &labels[rows]);
-            let lanes = top.iter().zip(sum.iter());
-            for (lane, ((y, &label), (&top, &log))) in y.iter_mut().zip(labels).zip(lanes).enumerate() {
-                let own = x[block.start + lane + label as usize * block.stride];
-                *y = log - (own - top);
-            }
+    for block in Block::all(shape, axis) {
+        let [top, sum, part, tile] = block.lanes(scratch);
+        block.max(x, top);
+        block.sum(sum, part, tile, |piece, terms| exp_shifted(&x[piece], top, terms));
+        let log = &mut part[..block.width];
+        logs(&sum[..block.width], log);
+        for ((row, &log), &top) in (block.start..).zip(&*log).zip(&*top) {
+            let own = x[row + labels[row] as usize * block.stride];
+            y[row] = log - (own - top);
         }
     }
+    Ok(())
 }
 
 /// y = softmax(x) − one-hot(label) along the last axis, a label for each row.
@@ -182,103 +143,45 @@ pub(crate) fn softmax_residual<T: Scalar>(
     Ok(())
 }
 
-/// y ← f(y, x) for as many as y has.
-#[inline(always)]
-fn each_lane<T: Scalar>(y: &mut [T], x: &[T], f: impl Fn(T, T) -> T) {
-    let (y, y_rest) = y.as_chunks_mut::<CHUNK>();
-    let (x, x_rest) = x.split_at(y.len() * CHUNK);
-    for (y, x) in y.iter_mut().zip(x.as_chunks::<CHUNK>().0) {
-        for i in 0..CHUNK {
-            y[i] = f(y[i], x[i]);
-        }
-    }
-    y_rest.iter_mut().zip(x_rest).for_each(|(y, &x)| *y = f(*y, x));
+/// y = exp(x − top)
+fn exp_shifted<T: Scalar>(x: &[T], top: &[T], y: &mut [T]) {
+    type Kernel<T> = fn(&[T], &[T], &mut [T]);
+    let single: Kernel<f32> = |x, top, y| each2(ExpShifted, x, top, y);
+    let double: Kernel<f64> = |x, top, y| each2(ExpShifted, x, top, y);
+    of_type::<Kernel<T>>(&single, &double)(x, top, y);
 }
 
-/// x ← ln x
-#[inline(always)]
-fn logs<L: Level, T: Elementary>(x: &mut [T]) {
-    let (x, rest) = x.as_chunks_mut::<CHUNK>();
-    for x in x {
-        for x in x {
-            *x = L::log(*x);
-        }
-    }
-    rest.iter_mut().for_each(|x| *x = L::log(*x));
+/// y = ln x
+fn logs<T: Scalar>(x: &[T], y: &mut [T]) {
+    type Kernel<T> = fn(&[T], &mut [T]);
+    let single: Kernel<f32> = |x, y| each1(Log, x, y);
+    let double: Kernel<f64> = |x, y| each1(Log, x, y);
+    of_type::<Kernel<T>>(&single, &double)(x, y);
 }
 
-/// terms = exp(x − top) for as many as x has, and part += terms.
-#[inline(always)]
-fn add_exps<L: Level, T: Elementary>(x: &[T], top: &[T], terms: &mut [T], part: &mut [T]) {
-    let (xs, x_rest) = x.as_chunks::<CHUNK>();
-    let (top, top_rest) = top.split_at(xs.len() * CHUNK);
-    let (terms_of, terms_rest) = terms.split_at_mut(top.len());
-    let (part, part_rest) = part.split_at_mut(top.len());
-    let to = terms_of.as_chunks_mut::<CHUNK>().0.iter_mut().zip(part.as_chunks_mut::<CHUNK>().0);
-    for ((x, top), (terms, part)) in xs.iter().zip(top.as_chunks::<CHUNK>().0).zip(to) {
-        let mut own = [T::zero(); CHUNK];
-        for i in 0..CHUNK {
-            own[i] = L::exp(x[i] - top[i]);
-        }
-        *terms = own;
-        for i in 0..CHUNK {
-            part[i] += own[i];
-        }
-    }
-    let to = terms_rest.iter_mut().zip(part_rest);
-    for ((&x, &top), (term, part)) in x_rest.iter().zip(top_rest).zip(to) {
-        *term = L::exp(x - top);
-        *part += *term;
-    }
-}
-
-/// Where the terms of a sum go.
-enum Terms<'a, T> {
-    /// Each to the place of its x.
-    Kept(&'a mut [T]),
-    /// To scratch, where the next ones follow.
-    Dropped(&'a mut [T]),
-}
-
-/// The rows of a tensor along one axis.
 #[derive(Clone, Copy)]
-struct Rows {
-    /// Elements of a row, and how far apart they are: there are as many rows side by side.
-    n: usize,
-    stride: usize,
-    outer: usize,
+struct ExpShifted;
+
+impl<T: Elementary> Function<2, T> for ExpShifted {
+    #[inline(always)]
+    fn at<L: Level>(self, [x, top]: [T; 2]) -> T {
+        L::exp(x - top)
+    }
 }
 
-impl Rows {
-    fn of(shape: &Shape, axis: usize) -> Rows {
-        let (stride, n, outer) = around(shape, axis);
-        Rows { n, stride, outer }
-    }
+#[derive(Clone, Copy)]
+struct Log;
 
+impl<T: Elementary> Function<1, T> for Log {
     #[inline(always)]
-    fn n_blocks(self) -> usize {
-        if self.n == 0 { 0 } else { self.outer * self.stride.div_ceil(LANES) }
-    }
-
-    /// Block `i`, in the order of the outputs.
-    #[inline(always)]
-    fn block(self, i: usize) -> Block {
-        let Rows { n, stride, .. } = self;
-        let (outer, lane) = match stride.div_ceil(LANES) {
-            1 => (i, 0),
-            abreast => (i / abreast, i % abreast * LANES),
-        };
-        let (row, start) = (outer * stride + lane, outer * n * stride + lane);
-        Block { row, start, width: LANES.min(stride - lane), n, stride }
+    fn at<L: Level>(self, [x]: [T; 1]) -> T {
+        L::log(x)
     }
 }
 
 /// Up to [`LANES`] neighboring rows of a softmax, `n` elements each, `stride` apart.
 /// When the axis itself is contiguous there is one row, and its elements share the lanes.
-#[derive(Clone, Copy)]
 struct Block {
-    /// The first row, counted over all.
-    row: usize,
     start: usize,
     width: usize,
     n: usize,
@@ -286,28 +189,33 @@ struct Block {
 }
 
 impl Block {
-    #[inline(always)]
+    /// The blocks of a tensor, in the order of their outputs. None if it is empty.
+    fn all(shape: &Shape, axis: usize) -> impl Iterator<Item = Block> + use<> {
+        let (stride, n, outer) = around(shape, axis);
+        let n_outer = if n == 0 { 0 } else { outer };
+        (0..n_outer).flat_map(move |o| {
+            (0..stride).step_by(LANES).map(move |lane| {
+                let width = LANES.min(stride - lane);
+                Block { start: o * n * stride + lane, width, n, stride }
+            })
+        })
+    }
+
     fn is_contiguous(&self) -> bool {
         self.stride == 1
     }
 
-    #[inline(always)]
-    fn n_pieces(&self) -> usize {
-        if self.is_contiguous() { self.n.div_ceil(LANES) } else { self.n }
-    }
-
-    /// Piece `k`: at most [`LANES`] contiguous elements, those of a row of lanes.
-    #[inline(always)]
-    fn piece(&self, k: usize) -> Range<usize> {
-        let Block { start, width, n, stride, .. } = *self;
-        match self.is_contiguous() {
-            true => start + k * LANES..start + n.min((k + 1) * LANES),
-            false => start + k * stride..start + k * stride + width,
-        }
+    /// Contiguous pieces of at most [`LANES`] elements, one row of lanes after another.
+    fn pieces(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let Block { start, width, n, stride } = *self;
+        let (end, step, width) = match self.is_contiguous() {
+            true => (start + n, LANES, LANES),
+            false => (start + n * stride, stride, width),
+        };
+        (start..end).step_by(step).map(move |at| at..end.min(at + width))
     }
 
     /// Scratch for the rows, four times: a number for each lane.
-    #[inline(always)]
     fn lanes<'s, T>(&self, scratch: &'s mut [T]) -> [&'s mut [T]; 4] {
         let n = if self.is_contiguous() { LANES } else { self.width };
         let (a, rest) = scratch.split_at_mut(n);
@@ -317,42 +225,37 @@ impl Block {
     }
 
     /// The largest element of each lane's row.
-    #[inline(always)]
     fn max<T: Scalar>(&self, x: &[T], top: &mut [T]) {
         if self.is_contiguous() {
             return top.fill(fold_run(Max, &x[self.start..][..self.n]));
         }
-        top.copy_from_slice(&x[self.piece(0)]);
-        for k in 1..self.n {
-            each_lane(top, &x[self.piece(k)], |top, x| Max.join(top, x));
-        }
+        let mut rows = Dims::default();
+        rows.push(self.n, self.stride);
+        fold_lanes(Max, &x[self.start..], &rows, top);
     }
 
-    /// For each lane the sum over its row of exp(x − top), [`ROWS`] pieces at a time. `part` is
-    /// scratch.
-    #[inline(always)]
-    fn sum<L: Level, T: Elementary>(
+    /// For each lane the sum over its row of what `terms` writes for each piece, [`ROWS`] pieces
+    /// at a time. `part` and `tile` are scratch.
+    fn sum<T: Scalar>(
         &self,
-        x: &[T],
-        top: &[T],
         sum: &mut [T],
         part: &mut [T],
-        mut terms: Terms<'_, T>,
+        tile: &mut [T],
+        mut terms: impl FnMut(Range<usize>, &mut [T]),
     ) {
         sum.fill(T::zero());
         part.fill(T::zero());
-        for k in 0..self.n_pieces() {
-            let piece = self.piece(k);
-            let terms = match &mut terms {
-                Terms::Kept(y) => &mut y[piece.clone()],
-                Terms::Dropped(tile) => &mut **tile,
-            };
-            add_exps::<L, T>(&x[piece], top, terms, part);
-            if (k + 1) % ROWS == 0 {
+        let mut n_parts = 0;
+        for piece in self.pieces() {
+            let tile = &mut tile[..piece.len()];
+            terms(piece, tile);
+            part.iter_mut().zip(tile).for_each(|(p, t)| *p += *t);
+            n_parts += 1;
+            if n_parts % ROWS == 0 {
                 sum.iter_mut().zip(&mut *part).for_each(|(s, p)| *s += std::mem::take(p));
             }
         }
-        each_lane(sum, part, |s, p| s + p);
+        sum.iter_mut().zip(part).for_each(|(s, p)| *s += *p);
         if self.is_contiguous() {
             sum.fill(fold_run(Sum, sum));
         }
