@@ -96,9 +96,10 @@ impl<'a, E> Writes<'a, E> {
     #[inline]
     pub(crate) fn take(&mut self) -> &'a mut [E] {
         let Some(w) = self.rest.next() else { return &mut [] };
-        // SAFETY: the range is inside the block (`Arena::open`) and overlaps no other piece of its
-        // frame (`Frame::new`); the iterator gives each once, while the block is borrowed.
-        unsafe { std::slice::from_raw_parts_mut(self.base.add(w.start), w.len()) }
+        // SAFETY: the range begins before its end, overlaps no other piece of its frame
+        // (`Frame::new`) and is inside the block (`Arena::open`); the iterator gives each once,
+        // while the block is borrowed.
+        unsafe { std::slice::from_raw_parts_mut(self.base.add(w.start), w.end - w.start) }
     }
 }
 
@@ -114,9 +115,9 @@ impl<'a, E> Reads<'a, E> {
     #[inline]
     pub(crate) fn get(&self, i: usize) -> &'a [E] {
         let r = &self.reads[i];
-        // SAFETY: the range is inside the block (`Arena::open`) and overlaps nothing that is
-        // written (`Frame::new`); the block stays borrowed for 'a.
-        unsafe { std::slice::from_raw_parts(self.base.add(r.start), r.len()) }
+        // SAFETY: the range begins before its end, overlaps nothing that is written (`Frame::new`)
+        // and is inside the block (`Arena::open`); the block stays borrowed for 'a.
+        unsafe { std::slice::from_raw_parts(self.base.add(r.start), r.end - r.start) }
     }
 }
 

@@ -130,8 +130,8 @@ pub(crate) fn one_hot<T: Scalar>(indices: &[Index], n_classes: usize, y: &mut [T
 /// Checks every index against the extent of the axis it points into.
 pub(crate) fn check(indices: &[Index], extent: usize) -> Result<()> {
     // The maximum alone is a vector loop; the culprit is looked for only when there is one.
-    let max = indices.iter().copied().max();
-    if max.is_some_and(|k| k as usize >= extent)
+    let max = indices.iter().fold(0, |max, &k| max.max(k));
+    if max as usize >= extent
         && let Some((at, k)) = indices.iter().enumerate().find(|&(_, &k)| k as usize >= extent)
     {
         bail!(Index, "expected an index below {extent}, got {k} at position {at}");

@@ -19,6 +19,11 @@ pub(crate) const MAX_OUTPUTS: usize = 6;
 pub(crate) const MAX_REGISTERS: usize = 24;
 pub(crate) const MAX_SUMS: usize = 4;
 
+/// Inputs, and outputs and registers together, of most loops, and of all.
+const FEW: usize = 6;
+const MANY: usize = MAX_OUTPUTS + MAX_REGISTERS;
+const _: () = assert!(MAX_INPUTS <= MANY);
+
 /// Bytes of a loop's memory above which it is not in the cache of one core.
 const CACHED: usize = 1 << 20;
 
@@ -202,7 +207,7 @@ impl<T: Scalar> MapLoop<T> {
     ///
     /// # Panics
     /// An input that does not fit the loop.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn cut<'a>(&self, i: usize, input: &'a [T], range: &Range<usize>) -> &'a [T] {
         match self.inputs[i] {
             Access::Dense => {
@@ -229,34 +234,32 @@ impl<T: Scalar> MapLoop<T> {
     ) {
         assert!(inputs.len() == self.inputs.len() && outputs.len() == self.n_outputs);
         assert!(outputs.iter().all(|y| y.len() == range.len()) && range.end <= self.len);
-        assert!(scratch.len() >= self.scratch());
         assert!(sums.len() == range.len().div_ceil(BLOCK) * self.n_sums);
-        if range.is_empty() {
-            return;
+        if range.len() > BLOCK {
+            return self.run_blocks(range, inputs, outputs, sums, scratch);
         }
-        let size = self.register();
-        // Inputs that are not read in place have a register each, after the others.
-        let (mut copies, mut n_registers) = ([IN_PLACE; MAX_INPUTS], self.n_registers);
-        for ((copy, access), x) in copies.iter_mut().zip(&self.inputs).zip(inputs) {
-            if access.in_place() {
-                assert_eq!(x.len(), range.len(), "dense input");
-                continue;
-            }
-            *copy = n_registers as u8;
-            if *access == Access::Splat {
-                // Once, for the longest block.
-                scratch[n_registers * size..][..range.len().min(BLOCK)].fill(x[0]);
-            }
-            n_registers += 1;
+        // Most loops of a small plan are one block, and what a row of blocks wants would be felt.
+        if !range.is_empty() {
+            self.run_block(0..range.len(), range.start, inputs, outputs, sums, scratch);
         }
-        let in_place = || self.inputs.iter().filter(|a| a.in_place()).count();
-        let bytes = || range.len() * (in_place() + self.n_outputs) * size_of::<T>();
-        let is_large = range.len() > BLOCK && bytes() > CACHED;
-        for start in (0..range.len()).step_by(BLOCK) {
-            let n = BLOCK.min(range.len() - start);
+    }
+
+    /// As [`MapLoop::run`], over more than one block.
+    fn run_blocks(
+        &self,
+        range: Range<usize>,
+        inputs: &[&[T]],
+        outputs: &mut [&mut [T]],
+        sums: &mut [T],
+        scratch: &mut [T],
+    ) {
+        let in_place = self.inputs.iter().filter(|a| a.in_place()).count();
+        let is_large = range.len() * (in_place + self.n_outputs) * size_of::<T>() > CACHED;
+        for (n, start) in (0..range.len()).step_by(BLOCK).enumerate() {
+            let block = start..range.len().min(start + BLOCK);
             if is_large {
                 // The processor loses a stream that rests while it works on a block.
-                let next = start + n..range.len().min(start + n + BLOCK);
+                let next = block.end..range.len().min(block.end + BLOCK);
                 let in_place = |(x, access): (&&[T], &Access)| {
                     if access.in_place() {
                         fetch_lines(&x[next.clone()]);
@@ -265,41 +268,119 @@ impl<T: Scalar> MapLoop<T> {
                 inputs.iter().zip(&self.inputs).for_each(in_place);
                 outputs.iter().for_each(|y| fetch_lines(&y[next.clone()]));
             }
-            for ((access, x), &copy) in self.inputs.iter().zip(inputs).zip(&copies) {
-                let at = copy as usize * size;
-                match access {
-                    Access::Strided { rank, extents, strides } => {
-                        let block = &mut scratch[at..at + n];
-                        Walk::from(range.start + start, x, *rank, extents, strides).fill(block);
-                    }
-                    Access::Over(o) => {
-                        let x = &outputs[*o as usize][start..start + n];
-                        scratch[at..at + n].copy_from_slice(x);
-                    }
-                    Access::Within(first) => {
-                        let block = &mut scratch[at..at + n];
-                        // Before, of and behind the input, as far as this block has them.
-                        let here = |at: usize| at.saturating_sub(range.start + start).min(n);
-                        let (from, to) = (here(*first), here(first + x.len()));
-                        block[..from].fill(T::zero());
-                        let skipped = (range.start + start).saturating_sub(*first).min(x.len());
-                        block[from..to].copy_from_slice(&x[skipped..][..to - from]);
-                        block[to..].fill(T::zero());
-                    }
-                    Access::Dense | Access::Splat | Access::Part(_) => {}
-                }
-            }
-            let block = Block { start, n, size, inputs, copies: &copies };
-            for step in &self.code {
-                if let Target::Sum(sum) = step.to {
-                    let x = block.find(step.args[0], (&*scratch, &[]), outputs);
-                    sums[start / BLOCK * self.n_sums + sum as usize] = sum_block(x);
-                } else {
-                    step.run_block(&block, outputs, scratch);
-                }
-            }
+            let sums = &mut sums[n * self.n_sums..][..self.n_sums];
+            self.run_block(block, range.start, inputs, outputs, sums, scratch);
         }
     }
+
+    /// One block of the elements that a run goes over, which are those from `first` on.
+    #[inline(never)] // inside a loop, all it knows beforehand would be worked out for each run
+    fn run_block(
+        &self,
+        block: Range<usize>,
+        first: usize,
+        inputs: &[&[T]],
+        outputs: &mut [&mut [T]],
+        sums: &mut [T],
+        scratch: &mut [T],
+    ) {
+        // Most programs are short, too, and tables of all that there may be take long to clear.
+        match inputs.len().max(self.n_outputs + self.n_registers) {
+            ..=FEW => self.run_with::<FEW>(block, first, inputs, outputs, sums, scratch),
+            _ => self.run_with::<MANY>(block, first, inputs, outputs, sums, scratch),
+        }
+    }
+
+    /// As [`MapLoop::run_block`], with at most N inputs, and N outputs and registers.
+    #[inline(always)]
+    fn run_with<const N: usize>(
+        &self,
+        block: Range<usize>,
+        first: usize,
+        inputs: &[&[T]],
+        outputs: &mut [&mut [T]],
+        sums: &mut [T],
+        scratch: &mut [T],
+    ) {
+        let (size, n) = (self.register(), block.len());
+        let (mut registers, mut copies) = scratch.split_at_mut(self.n_registers * size);
+        // Inputs that are not read in place have a register each.
+        let mut reads: [&[T]; N] = [&[]; N];
+        for ((read, access), x) in reads.iter_mut().zip(&self.inputs).zip(inputs) {
+            if access.in_place() {
+                *read = &x[block.clone()];
+                continue;
+            }
+            let (copy, rest) = copies.split_at_mut(size);
+            copies = rest;
+            let copy = &mut copy[..n];
+            match access {
+                // Once, for the longest block, which is the first.
+                Access::Splat if block.start == 0 => copy.fill(x[0]),
+                Access::Strided { rank, extents, strides } => {
+                    Walk::from(first + block.start, x, *rank, extents, strides).fill(copy);
+                }
+                Access::Over(o) => copy.copy_from_slice(&outputs[*o as usize][block.clone()]),
+                Access::Within(at) => within(x, *at, first + block.start, copy),
+                Access::Dense | Access::Splat | Access::Part(_) => {}
+            }
+            *read = copy;
+        }
+        // What instructions write, registers behind outputs: an instruction takes its own out, and
+        // reads the others meanwhile. It never reads the place it writes; the planner gives it
+        // another one.
+        let mut places: [&mut [T]; N] = std::array::from_fn(|_| &mut [][..]);
+        let (of_outputs, of_registers) = places.split_at_mut(self.n_outputs);
+        for (place, y) in of_outputs.iter_mut().zip(outputs) {
+            *place = &mut y[block.clone()];
+        }
+        for place in &mut of_registers[..self.n_registers] {
+            let (register, rest) = registers.split_at_mut(size);
+            registers = rest;
+            *place = &mut register[..n];
+        }
+        for step in &self.code {
+            let [a, b, c] = step.args;
+            let to = match step.to {
+                Target::Output(o) => o as usize,
+                Target::Register(r) => self.n_outputs + r as usize,
+                Target::Sum(sum) => {
+                    sums[sum as usize] = sum_block(self.find(a, &reads, &places));
+                    continue;
+                }
+            };
+            let y = std::mem::take(&mut places[to]);
+            let arg = |slot: Slot| self.find(slot, &reads, &places);
+            match step.run {
+                Loop::One(f) => f(arg(a), y),
+                Loop::Two(f) => f(arg(a), arg(b), y),
+                Loop::Three(f) => f(arg(a), arg(b), arg(c), y),
+                Loop::Sum => {}
+            }
+            places[to] = y;
+        }
+    }
+
+    /// The elements in this slot.
+    #[inline(always)]
+    fn find<'b>(&self, slot: Slot, reads: &[&'b [T]], places: &'b [&mut [T]]) -> &'b [T] {
+        match slot {
+            Slot::Input(i) => reads[i as usize],
+            Slot::Output(o) => places[o as usize],
+            Slot::Register(r) => places[self.n_outputs + r as usize],
+        }
+    }
+}
+
+/// Of `x` between zeros, where it begins at `first`, the elements from `start` on.
+fn within<T: Scalar>(x: &[T], first: usize, start: usize, block: &mut [T]) {
+    // Before, of and behind the input, as far as this block has them.
+    let here = |at: usize| at.saturating_sub(start).min(block.len());
+    let (from, to) = (here(first), here(first + x.len()));
+    block[..from].fill(T::zero());
+    let skipped = start.saturating_sub(first).min(x.len());
+    block[from..to].copy_from_slice(&x[skipped..][..to - from]);
+    block[to..].fill(T::zero());
 }
 
 /// Asks for all cache lines of x.
@@ -310,83 +391,6 @@ fn fetch_lines<T>(x: &[T]) {
 /// Sum number `i` of a loop of `n_sums`, from those of all its blocks.
 pub(crate) fn total<T: Scalar>(sums: &[T], n_sums: usize, i: usize) -> T {
     sum_blocks(sums.len() / n_sums, &|block| sums[block * n_sums + i])
-}
-
-impl<T: Scalar> Instruction<T> {
-    fn run_block(&self, block: &Block<'_, T>, outputs: &mut [&mut [T]], scratch: &mut [T]) {
-        // The target is taken out, so that the others can be read beside it. An instruction never
-        // reads the place it writes; the planner gives it another one.
-        match self.to {
-            Target::Register(r) => {
-                let (before, rest) = scratch.split_at_mut(r as usize * block.size);
-                let (y, after) = rest.split_at_mut(block.size);
-                self.run_on(block, (before, after), outputs, &mut y[..block.n]);
-            }
-            Target::Output(o) => {
-                let y = std::mem::take(&mut outputs[o as usize]);
-                let here = &mut y[block.start..block.start + block.n];
-                self.run_on(block, (&*scratch, &[]), outputs, here);
-                outputs[o as usize] = y;
-            }
-            Target::Sum(_) => {}
-        }
-    }
-
-    #[inline(always)]
-    fn run_on(
-        &self,
-        block: &Block<'_, T>,
-        registers: (&[T], &[T]),
-        outputs: &[&mut [T]],
-        y: &mut [T],
-    ) {
-        let arg = |slot: Slot| block.find(slot, registers, outputs);
-        let [a, b, c] = self.args;
-        match self.run {
-            Loop::One(f) => f(arg(a), y),
-            Loop::Two(f) => f(arg(a), arg(b), y),
-            Loop::Three(f) => f(arg(a), arg(b), arg(c), y),
-            Loop::Sum => {}
-        }
-    }
-}
-
-/// The register of an input that has none.
-const IN_PLACE: u8 = u8::MAX;
-
-/// The n elements from `start` on, and where those of the inputs are.
-struct Block<'a, T> {
-    start: usize,
-    n: usize,
-    /// The elements of a register.
-    size: usize,
-    inputs: &'a [&'a [T]],
-    /// For each input its register, or [`IN_PLACE`].
-    copies: &'a [u8; MAX_INPUTS],
-}
-
-impl<T> Block<'_, T> {
-    /// The elements in this slot. Of the registers one may be missing, between two parts.
-    #[inline(always)]
-    fn find<'b>(
-        &'b self,
-        slot: Slot,
-        (before, after): (&'b [T], &'b [T]),
-        outputs: &'b [&mut [T]],
-    ) -> &'b [T] {
-        let register = |r: u8| match (r as usize * self.size).checked_sub(before.len()) {
-            None => &before[r as usize * self.size..][..self.n],
-            Some(past) => &after[past - self.size..][..self.n],
-        };
-        match slot {
-            Slot::Register(r) => register(r),
-            Slot::Input(i) => match self.copies[i as usize] {
-                IN_PLACE => &self.inputs[i as usize][self.start..self.start + self.n],
-                r => register(r),
-            },
-            Slot::Output(o) => &outputs[o as usize][self.start..self.start + self.n],
-        }
-    }
 }
 
 /// Reads a broadcast input in the loop's order, run by run along the first folded axis.
@@ -425,8 +429,8 @@ impl<'a, T: Scalar> Walk<'a, T> {
             && (block.len(), self.offset) == (extent * n_columns, 0)
         {
             // One number for each column, as a bias over a small batch: all of it at once.
-            for (column, x) in block.chunks_exact_mut(extent).zip(self.x.iter().step_by(step)) {
-                column.fill(*x);
+            for (j, column) in block.chunks_exact_mut(extent).enumerate() {
+                column.fill(self.x[j * step]);
             }
             return;
         }

@@ -238,7 +238,17 @@ impl<T: Scalar> Code<T> {
         match op {
             Op::MatMul(op) => Code::Product(Box::new(op.product(&x[0], &x[1]))),
             Op::FoldedMatMul(op) => Code::Product(Box::new(op.product(&x[0], &x[1]))),
-            op => Code::Op(op.clone()),
+            op => {
+                let reducer = match op {
+                    Op::Reduce(op) => Some(op.reducer(&x[0])),
+                    Op::SumToLike(op) => op.reducer(&x[0], &x[1]),
+                    _ => None,
+                };
+                match reducer {
+                    Some(reducer) => Code::Reduce(op.clone(), Box::new(reducer)),
+                    None => Code::Op(op.clone(), Op::define()),
+                }
+            }
         }
     }
 }

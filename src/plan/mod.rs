@@ -24,10 +24,11 @@ use crate::error::Result;
 use crate::kernel::arena::Frame;
 use crate::kernel::gemm::Product;
 use crate::kernel::map::MapLoop;
+use crate::kernel::reduce::Reducer;
 use crate::kernel::rows::RowPass;
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
-use crate::tape::op::{Op, Rule};
+use crate::tape::op::{Define, Op, Rule};
 use crate::tape::{Graph, NodeId};
 use crate::tensor::Tensor;
 use std::ops::Range;
@@ -117,7 +118,10 @@ pub(crate) struct Shared {
 
 #[derive(Debug)]
 pub(crate) enum Code<T: Scalar> {
-    Op(Op<T>),
+    /// This op, and what finds its definition: a small op takes no longer than that is looked for.
+    Op(Op<T>, Define<T>),
+    /// This op, as a kernel that knows its shapes.
+    Reduce(Op<T>, Box<Reducer>),
     Map(MapLoop<T>),
     Product(Box<Product>),
     Rows(Box<RowPass<T>>),

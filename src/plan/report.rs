@@ -104,7 +104,7 @@ impl Report {
         for step in &plan.instructions {
             let inputs: Vec<_> = step.inputs.iter().map(|o| o.shape).collect();
             let (name, flops) = match &step.code {
-                Code::Op(op) => {
+                Code::Op(op, _) | Code::Reduce(op, _) => {
                     let (op, y) = (op.primitive(), step.outputs.first());
                     let flops = y.map_or(0, |y| op.flops(&inputs, &y.shape));
                     (op.name().to_string(), flops)

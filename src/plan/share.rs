@@ -27,7 +27,7 @@ pub(super) fn shared<T: Scalar>(
         }
         Code::Rows(pass) => (pass.n_blocks(), pass.forward.flops() / ELEMENTWISE),
         Code::Product(product) => (product.units(), product.flops() / PRODUCT),
-        Code::Op(op) => {
+        Code::Op(op, _) | Code::Reduce(op, _) => {
             let (op, n) = (op.primitive(), output.shape.len());
             let moved = inputs.iter().map(Shape::len).fold(n, usize::saturating_add);
             let flops = op.flops(inputs, &output.shape);

@@ -8,7 +8,7 @@ use super::trace::{Stage, Watched};
 use super::variables::{OptimizerState, Variables, each_step};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::arena::{Arena, Writes};
-use crate::kernel::map::{BLOCK, MAX_INPUTS, MAX_OUTPUTS, MAX_SUMS, total};
+use crate::kernel::map::{BLOCK, MAX_INPUTS, MAX_OUTPUTS, MAX_SUMS, MapLoop, total};
 use crate::kernel::rows::{RowPass, Rows};
 use crate::kernel::team::{Pieces, part, part_of};
 use crate::kernel::update::all_finite;
@@ -17,7 +17,7 @@ use crate::plan::{
 };
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
-use crate::tape::op::{Arg, Cond, MAX_SLOTS, Out, Rule, Whole};
+use crate::tape::op::{Arg, Cond, MAX_SLOTS, Out, Primitive, Rule, Whole};
 use crate::tape::{FeedValue, Graph, NodeId};
 use crate::tensor::{Tensor, TensorView};
 use std::ops::Range;
@@ -112,12 +112,12 @@ impl<T: Scalar> Executor<T> {
                 let mut own: [Vec<T>; MAX_WRITES] = Default::default();
                 swap_outputs(step, exchanged, &mut own);
                 let memory = Memory { plan, variables, exchanged, feeds };
-                let done = instruction(step, at, &mut own, memory, team);
+                let done = instruction(step, at, &mut own, &memory, team);
                 swap_outputs(step, exchanged, &mut own);
                 done
             } else {
                 let memory = Memory { plan, variables, exchanged, feeds };
-                instruction(step, at, &mut [], memory, team)
+                instruction(step, at, &mut [], &memory, team)
             };
             if let Err(e) = done {
                 return Err(e.within(graph.describe(step.source)).at(graph.node(step.source).at));
@@ -396,8 +396,13 @@ impl<'a, T: Scalar> Memory<'a, T> {
     /// The numbers of an operand.
     #[inline]
     fn floats(&self, o: &Operand, in_arena: &'a [T]) -> &'a [T] {
+        // Most are there.
+        if let Place::Arena(_) = o.place { in_arena } else { self.elsewhere(o) }
+    }
+
+    /// The numbers of an operand that is not in the arena.
+    fn elsewhere(&self, o: &Operand) -> &'a [T] {
         match o.place {
-            Place::Arena(_) => in_arena,
             Place::Variable(at) => &self.variables[at..at + o.len],
             Place::Exchanged(n) => &self.exchanged[n],
             Place::Constant(i) => self.plan.constants[i].as_slice(),
@@ -406,7 +411,7 @@ impl<'a, T: Scalar> Memory<'a, T> {
                 FeedValue::Float(v) => v.as_slice(),
                 FeedValue::Index(_) => &[],
             },
-            Place::Nothing => &[],
+            Place::Arena(_) | Place::Nothing => &[],
         }
     }
 
@@ -439,8 +444,7 @@ impl<'a, T: Scalar> Memory<'a, T> {
     }
 }
 
-/// Arguments of most instructions, and of long concatenations; past that they go on the heap.
-const FEW: usize = 4;
+/// Arguments of long concatenations; past that they go on the heap.
 const MANY: usize = 64;
 
 /// The most values an instruction writes: a pass over rows makes two products beside its loop.
@@ -483,100 +487,35 @@ fn instruction<T: Scalar>(
     step: &Instruction<T>,
     (floats, indices): (&mut Arena<T>, &mut Arena<Index>),
     own: &mut [Vec<T>],
-    memory: Memory<'_, T>,
+    memory: &Memory<'_, T>,
     team: &mut Watched<'_>,
 ) -> Result<()> {
     let (mut arena, reads) = floats.open(&step.floats);
     let (scratch, sums) = (arena.take(), arena.take());
     let mut writes = Outputs { arena, own: own.iter_mut() };
-    let Shared { units, parts } = step.shared;
     let input = |i: usize| memory.floats(&step.inputs[i], reads.get(i));
     match &step.code {
         Code::Map(code) => {
-            let (mut few, mut many);
-            let inputs: &mut [&[T]] = match step.inputs.len() {
-                n @ 0..=FEW => {
-                    few = [&[][..]; FEW];
-                    &mut few[..n]
-                }
-                n => {
-                    many = [&[][..]; MAX_INPUTS];
-                    &mut many[..n]
-                }
-            };
-            inputs.iter_mut().enumerate().for_each(|(i, x)| *x = input(i));
+            let mut inputs: [&[T]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+            let inputs = &mut inputs[..step.inputs.len()];
             let mut outputs: [&mut [T]; MAX_OUTPUTS] = Default::default();
             outputs[..code.n_outputs].iter_mut().for_each(|y| *y = writes.take());
-            if parts == 1 {
-                let outputs = &mut outputs[..code.n_outputs];
-                let all = 0..code.len;
-                for (i, x) in inputs.iter_mut().enumerate() {
-                    *x = code.cut(i, x, &all);
-                }
-                code.run(all, inputs, outputs, sums, scratch);
+            let all = 0..code.len;
+            if step.shared.parts == 1 {
+                let whole = |(i, x): (usize, &mut _)| *x = code.cut(i, input(i), &all);
+                inputs.iter_mut().enumerate().for_each(whole);
+                code.run(all, inputs, &mut outputs[..code.n_outputs], sums, scratch);
             } else {
-                let inputs = &*inputs;
-                let outputs = outputs.map(|y| Pieces::new(y, BLOCK, parts));
-                let sums = Pieces::new(&mut *sums, code.n_sums.max(1), parts);
-                let scratch_unit = unit_of(scratch, parts);
-                let scratch = Pieces::new(scratch, scratch_unit, parts);
-                team.run(parts, &|i| {
-                    let mut outputs = outputs.each_ref().map(|y| y.take(i));
-                    let (range, sums) = (part_of(code.len, BLOCK, parts, i), sums.take(i));
-                    let mut cut: [&[T]; MAX_INPUTS] = [&[]; MAX_INPUTS];
-                    for (i, (cut, x)) in cut.iter_mut().zip(inputs).enumerate() {
-                        *cut = code.cut(i, x, &range);
-                    }
-                    let (inputs, outputs) = (&cut[..inputs.len()], &mut outputs[..code.n_outputs]);
-                    code.run(range, inputs, outputs, sums, scratch.take(i));
-                });
+                inputs.iter_mut().enumerate().for_each(|(i, x)| *x = input(i));
+                map_in_parts(code, step.shared.parts, inputs, outputs, (sums, scratch), team);
             }
             for i in 0..code.n_sums {
                 writes.take()[0] = total(sums, code.n_sums, i);
             }
-            Ok(())
-        }
-        Code::Rows(pass) => {
-            let mut inputs: [&[T]; MAX_INPUTS] = [&[]; MAX_INPUTS];
-            let n = step.inputs.len() - 2;
-            for (i, x) in inputs[..n].iter_mut().enumerate().filter(|(i, _)| !pass.reads_y[*i]) {
-                *x = input(i + 2);
-            }
-            let (g, y, map) = (writes.take(), writes.take(), &pass.map);
-            let mut outputs: [&mut [T]; MAX_OUTPUTS] = Default::default();
-            outputs[..map.n_outputs].iter_mut().for_each(|y| *y = writes.take());
-            let (sums, partial) = sums.split_at_mut(map.n_sums * map.n_blocks());
-            let (rows, scratch_unit) = (RowPass::<T>::ROWS, unit_of(scratch, parts));
-            let (x, w) = (input(0), input(1));
-            let block_sums = rows / BLOCK * map.n_sums;
-            {
-                let y = Pieces::new(y, rows, parts);
-                let outputs = outputs.map(|y| Pieces::new(y, rows, parts));
-                let sums = Pieces::new(&mut *sums, block_sums.max(1), parts);
-                let partial = Pieces::new(&mut *partial, g.len(), parts);
-                let scratch = Pieces::new(scratch, scratch_unit, parts);
-                team.run(parts, &|i| {
-                    pass.run(Rows {
-                        blocks: part(units, parts, i),
-                        x,
-                        w,
-                        inputs: &inputs[..n],
-                        y: y.take(i),
-                        outputs: outputs.each_ref().map(|y| y.take(i)),
-                        sums: sums.take(i),
-                        partial: partial.take(i),
-                        scratch: scratch.take(i),
-                    });
-                });
-            }
-            pass.finish(partial, g);
-            for i in 0..map.n_sums {
-                writes.take()[0] = total(sums, map.n_sums, i);
-            }
-            Ok(())
         }
         Code::Product(product) => {
             let (a, b, c) = (input(0), input(1), writes.take());
+            let Shared { units, parts } = step.shared;
             if parts == 1 {
                 product.run(a, b, c, 0..units, scratch);
             } else {
@@ -587,54 +526,156 @@ fn instruction<T: Scalar>(
                     product.run(a, b, c.take(i), part(units, parts, i), scratch.take(i));
                 });
             }
-            Ok(())
         }
-        Code::Op(op) => {
+        Code::Reduce(_, reducer) => reducer.run(input(0), writes.take()),
+        Code::Rows(pass) => rows(pass, step.shared, &input, &mut writes, (sums, scratch), team),
+        Code::Op(op, define) => {
             let (mut index_writes, index_reads) = indices.open(&step.indices);
-            let out = &step.outputs[0];
-            let y = match out.dtype {
-                DType::Float => Out::Float(out.shape, writes.take()),
-                DType::Index => Out::Index(out.shape, index_writes.take()),
-            };
-            let (n, empty) = (step.inputs.len(), Arg::Float(TensorView::of(Shape::SCALAR, &[])));
-            let (mut few, mut many, mut more);
-            let args = match n {
-                0..=FEW => {
-                    few = [empty; FEW];
-                    &mut few[..n]
-                }
-                _ if n <= MANY => {
-                    many = [empty; MANY];
-                    &mut many[..n]
-                }
-                _ => {
-                    more = vec![empty; n];
-                    &mut more[..]
+            let y = (writes.take(), index_writes.take());
+            let arg = |i: usize| {
+                let o = &step.inputs[i];
+                match o.dtype {
+                    DType::Float => Arg::Float(TensorView::of(o.shape, input(i))),
+                    DType::Index => memory.arg(o, (&[], index_reads.get(i))),
                 }
             };
-            for (i, (arg, o)) in args.iter_mut().zip(&step.inputs).enumerate() {
-                *arg = memory.arg(o, (reads.get(i), index_reads.get(i)));
-            }
-            let op = op.primitive();
-            match y {
-                Out::Float(shape, y) if parts > 1 => {
-                    let (y_unit, scratch_unit) = (y.len() / units, unit_of(scratch, parts));
-                    let y = Pieces::new(y, y_unit, parts);
-                    let scratch = Pieces::new(scratch, scratch_unit, parts);
-                    let failed = Mutex::new(None);
-                    team.run(parts, &|i| {
-                        let out = Out::Float(shape, y.take(i));
-                        let units = part(units, parts, i);
-                        if let Err(e) = op.forward_units(args, out, scratch.take(i), units) {
-                            keep_first(&failed, i, e);
-                        }
-                    });
-                    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-                    failed.map_or(Ok(()), |(_, e)| Err(e))
-                }
-                y => op.forward(args, y, scratch),
+            let op = define(op);
+            let run = |args: &[_]| forward(op, step, args, y, scratch, team);
+            match step.inputs.len() {
+                1 => run(&[arg(0)])?,
+                2 => run(&[arg(0), arg(1)])?,
+                3 => run(&[arg(0), arg(1), arg(2)])?,
+                n => with_args(n, arg, run)?,
             }
         }
+    }
+    Ok(())
+}
+
+/// Calls `run` with n arguments. Apart, as this wants more of the stack than all else.
+#[inline(never)]
+fn with_args<'a, T: Scalar>(
+    n: usize,
+    arg: impl Fn(usize) -> Arg<'a, T>,
+    run: impl FnOnce(&[Arg<'a, T>]) -> Result<()>,
+) -> Result<()> {
+    let empty = Arg::Float(TensorView::of(Shape::SCALAR, &[]));
+    let (mut many, mut more);
+    let args = match n {
+        ..=MANY => {
+            many = [empty; MANY];
+            &mut many[..n]
+        }
+        _ => {
+            more = vec![empty; n];
+            &mut more[..]
+        }
+    };
+    args.iter_mut().enumerate().for_each(|(i, to)| *to = arg(i));
+    run(args)
+}
+
+/// An op, by as many threads as are to share it, into the memory of its type.
+fn forward<T: Scalar>(
+    op: &dyn Primitive<T>,
+    step: &Instruction<T>,
+    args: &[Arg<'_, T>],
+    (y, y_indices): (&mut [T], &mut [Index]),
+    scratch: &mut [T],
+    team: &mut Watched<'_>,
+) -> Result<()> {
+    let (Operand { dtype, shape, .. }, Shared { units, parts }) = (&step.outputs[0], step.shared);
+    match dtype {
+        DType::Float if parts == 1 => op.forward(args, Out::Float(*shape, y), scratch),
+        DType::Float => {
+            let (y_unit, scratch_unit) = (y.len() / units, unit_of(scratch, parts));
+            let y = Pieces::new(y, y_unit, parts);
+            let scratch = Pieces::new(scratch, scratch_unit, parts);
+            let failed = Mutex::new(None);
+            team.run(parts, &|i| {
+                let out = Out::Float(*shape, y.take(i));
+                let units = part(units, parts, i);
+                if let Err(e) = op.forward_units(args, out, scratch.take(i), units) {
+                    keep_first(&failed, i, e);
+                }
+            });
+            let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+            failed.map_or(Ok(()), |(_, e)| Err(e))
+        }
+        DType::Index => op.forward(args, Out::Index(*shape, y_indices), scratch),
+    }
+}
+
+/// A loop that threads share.
+fn map_in_parts<T: Scalar>(
+    code: &MapLoop<T>,
+    parts: usize,
+    inputs: &[&[T]],
+    outputs: [&mut [T]; MAX_OUTPUTS],
+    (sums, scratch): (&mut [T], &mut [T]),
+    team: &mut Watched<'_>,
+) {
+    let outputs = outputs.map(|y| Pieces::new(y, BLOCK, parts));
+    let sums = Pieces::new(sums, code.n_sums.max(1), parts);
+    let scratch_unit = unit_of(scratch, parts);
+    let scratch = Pieces::new(scratch, scratch_unit, parts);
+    team.run(parts, &|i| {
+        let mut outputs = outputs.each_ref().map(|y| y.take(i));
+        let (range, sums) = (part_of(code.len, BLOCK, parts, i), sums.take(i));
+        let mut cut: [&[T]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+        for (i, (cut, x)) in cut.iter_mut().zip(inputs).enumerate() {
+            *cut = code.cut(i, x, &range);
+        }
+        let (inputs, outputs) = (&cut[..inputs.len()], &mut outputs[..code.n_outputs]);
+        code.run(range, inputs, outputs, sums, scratch.take(i));
+    });
+}
+
+/// A pass over rows, by as many threads as are to share it.
+fn rows<'a, T: Scalar>(
+    pass: &RowPass<T>,
+    Shared { units, parts }: Shared,
+    input: &dyn Fn(usize) -> &'a [T],
+    writes: &mut Outputs<'a, T>,
+    (sums, scratch): (&mut [T], &mut [T]),
+    team: &mut Watched<'_>,
+) {
+    let (g, y, map) = (writes.take(), writes.take(), &pass.map);
+    let mut inputs: [&[T]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+    let inputs = &mut inputs[..map.inputs.len()];
+    for (i, x) in inputs.iter_mut().enumerate().filter(|(i, _)| !pass.reads_y[*i]) {
+        *x = input(i + 2);
+    }
+    let inputs = &*inputs;
+    let mut outputs: [&mut [T]; MAX_OUTPUTS] = Default::default();
+    outputs[..map.n_outputs].iter_mut().for_each(|y| *y = writes.take());
+    let (sums, partial) = sums.split_at_mut(map.n_sums * map.n_blocks());
+    let (rows, scratch_unit) = (RowPass::<T>::ROWS, unit_of(scratch, parts));
+    let (x, w) = (input(0), input(1));
+    let block_sums = rows / BLOCK * map.n_sums;
+    {
+        let y = Pieces::new(y, rows, parts);
+        let outputs = outputs.map(|y| Pieces::new(y, rows, parts));
+        let sums = Pieces::new(&mut *sums, block_sums.max(1), parts);
+        let partial = Pieces::new(&mut *partial, g.len(), parts);
+        let scratch = Pieces::new(scratch, scratch_unit, parts);
+        team.run(parts, &|i| {
+            pass.run(Rows {
+                blocks: part(units, parts, i),
+                x,
+                w,
+                inputs,
+                y: y.take(i),
+                outputs: outputs.each_ref().map(|y| y.take(i)),
+                sums: sums.take(i),
+                partial: partial.take(i),
+                scratch: scratch.take(i),
+            });
+        });
+    }
+    pass.finish(partial, g);
+    for i in 0..map.n_sums {
+        writes.take()[0] = total(sums, map.n_sums, i);
     }
 }
 

@@ -151,6 +151,12 @@ impl<T: Scalar> Kernels<T> {
         unsafe { (self.transpose)(from, to, to_step) }
     }
 
+    /// How many full registers come before this row. Small products would notice a division.
+    #[inline]
+    fn registers_before(&self, row: usize) -> usize {
+        row >> self.lanes.trailing_zeros()
+    }
+
     /// Runs the tile kernel for these extents.
     #[inline]
     pub(in crate::kernel) fn tile(&self, t: &Tile<T>, c: &mut [T]) {
@@ -160,7 +166,7 @@ impl<T: Scalar> Kernels<T> {
         assert!(last_row + last_col * t.c_step < c.len());
         // SAFETY: the lengths were checked, the index makes M = ⌈rows / lanes⌉ and N = cols, and
         // `get` gave a table that the machine can run.
-        unsafe { self.tile[last_row / self.lanes][last_col](t, c) }
+        unsafe { self.tile[self.registers_before(last_row)][last_col](t, c) }
     }
 
     /// Runs the tile kernel for these rows and the most columns, and writes A's columns `to_step`

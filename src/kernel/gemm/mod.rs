@@ -469,20 +469,13 @@ fn one_block<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: &mut [T], c_step: usize, 
             (&*packed, k, mr)
         }
     };
-    for j in steps(n, nr) {
-        for i in steps(m, mr) {
-            let tile = Tile {
-                rows: mr.min(m - i),
-                cols: nr.min(n - j),
-                k,
-                a: &a[i * a_row..],
-                a_step,
-                b: &b.data[j * b.col_stride..],
-                b_row: b.row_stride,
-                b_col: b.col_stride,
-                c_step,
-                add: false,
-            };
+    let (b_row, b_col) = (b.row_stride, b.col_stride);
+    let (rows, cols, add) = (mr, nr, false);
+    let mut tile = Tile { rows, cols, k, a, a_step, b: b.data, b_row, b_col, c_step, add };
+    for i in steps(m, mr) {
+        (tile.rows, tile.a) = (mr.min(m - i), &a[i * a_row..]);
+        for j in steps(n, nr) {
+            (tile.cols, tile.b) = (nr.min(n - j), &b.data[j * b_col..]);
             kernels.tile(&tile, &mut c[i + j * c_step..]);
         }
     }

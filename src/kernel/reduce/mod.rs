@@ -41,17 +41,37 @@ pub enum Reduction {
     Any,
 }
 
-/// Joins the elements of `x` (of `shape`) over `axes` into `y`, which has the other axes.
-/// Of no elements it is what joins without effect, as the partial result of an empty shard must.
+/// As [`Reducer::run`], of a shape that is seen only now.
+#[cfg(test)]
 pub(crate) fn reduce<T: Scalar>(kind: Reduction, shape: &Shape, axes: Axes, x: &[T], y: &mut [T]) {
-    debug_assert_eq!((x.len(), y.len()), (shape.len(), shape.reduced(axes, false).len()));
-    match kind {
-        Reduction::Sum => fold(Sum, shape, axes, x, y),
-        Reduction::Prod => fold(Prod, shape, axes, x, y),
-        Reduction::Max => fold(Max, shape, axes, x, y),
-        Reduction::Min => fold(Min, shape, axes, x, y),
-        Reduction::All => fold(All, shape, axes, x, y),
-        Reduction::Any => fold(Any, shape, axes, x, y),
+    assert_eq!((x.len(), y.len()), (shape.len(), shape.reduced(axes, false).len()));
+    Reducer::new(kind, shape, axes).run(x, y);
+}
+
+/// A reduction whose shape and axes are known: what is left for each run is the numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reducer {
+    kind: Reduction,
+    loops: Loops,
+}
+
+impl Reducer {
+    pub(crate) fn new(kind: Reduction, shape: &Shape, axes: Axes) -> Self {
+        let loops = if shape.is_empty() { Loops::default() } else { Loops::new(shape, axes) };
+        Reducer { kind, loops }
+    }
+
+    /// Joins the elements of `x` over the axes into `y`, which has the other axes. Of no elements
+    /// it is what joins without effect, as the partial result of an empty shard must.
+    pub(crate) fn run<T: Scalar>(&self, x: &[T], y: &mut [T]) {
+        match self.kind {
+            Reduction::Sum => fold(Sum, &self.loops, x, y),
+            Reduction::Prod => fold(Prod, &self.loops, x, y),
+            Reduction::Max => fold(Max, &self.loops, x, y),
+            Reduction::Min => fold(Min, &self.loops, x, y),
+            Reduction::All => fold(All, &self.loops, x, y),
+            Reduction::Any => fold(Any, &self.loops, x, y),
+        }
     }
 }
 
@@ -106,17 +126,16 @@ const WIDTH: usize = 32;
 /// are. The block of a fused loop, so that a loop can join what it computes.
 const RUN: usize = BLOCK;
 
-fn fold<T: Scalar, F: Fold<T>>(f: F, shape: &Shape, axes: Axes, x: &[T], y: &mut [T]) {
+fn fold<T: Scalar, F: Fold<T>>(f: F, loops: &Loops, x: &[T], y: &mut [T]) {
     if x.is_empty() {
         return y.fill(f.unit());
     }
-    let loops = Loops::new(shape, axes);
     if loops.lanes == 1 {
         if loops.folded.rank == 0 && loops.run <= RUN && loops.kept.is_dense_over(loops.run) {
             return join_runs(f, x, loops.run, y);
         }
         for (k, y) in y.iter_mut().enumerate() {
-            *y = fold_runs(f, &x[loops.kept.at(k)..], &loops, 0, loops.folded.len());
+            *y = fold_runs(f, &x[loops.kept.at(k)..], loops, 0, loops.folded.len());
         }
         return;
     }
@@ -313,6 +332,7 @@ multiversion! {
 }
 
 /// The axes of a reduction, neighbors of one sort merged. Of `lanes` and `run`, one is 1.
+#[derive(Clone, Copy, Debug, Default)]
 struct Loops {
     /// Outputs that lie side by side, when axis 0 is kept.
     lanes: usize,
@@ -337,7 +357,7 @@ impl Loops {
 }
 
 /// Some axes of a tensor: (extent, stride) of each, fastest first; extents of 1 are left out.
-#[derive(Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Dims {
     dims: [(usize, usize); MAX_RANK],
     rank: usize,

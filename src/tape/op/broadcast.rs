@@ -65,6 +65,17 @@ impl<T: Scalar> Primitive<T> for BroadcastLike {
     }
 }
 
+impl SumToLike {
+    /// The kernel for these shapes, unless nothing is added.
+    pub(crate) fn reducer(&self, from: &Shape, to: &Shape) -> Option<kernel::Reducer> {
+        let missing = from.rank() - to.rank();
+        let repeats =
+            |&axis: &usize| axis < missing || to.extents()[axis - missing] != from.extents()[axis];
+        let axes: Axes = (0..from.rank()).filter(repeats).collect();
+        (!axes.is_empty()).then(|| kernel::Reducer::new(Reduction::Sum, from, axes))
+    }
+}
+
 impl<T: Scalar> Primitive<T> for SumToLike {
     fn name(&self) -> &str {
         "sum_to_like"
@@ -78,17 +89,11 @@ impl<T: Scalar> Primitive<T> for SumToLike {
     }
 
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
-        let (from, to) = (x[0].shape(), y.shape());
-        let missing = from.rank() - to.rank();
-        let repeats =
-            |&axis: &usize| axis < missing || to.extents()[axis - missing] != from.extents()[axis];
-        let axes: Axes = (0..from.rank()).filter(repeats).collect();
-        if axes.is_empty() {
+        match self.reducer(&x[0].shape(), &y.shape()) {
+            Some(reducer) => reducer.run(x[0].float(), y.float()),
             // Not even 0 is added: that would turn −0 into 0.
-            y.float().copy_from_slice(x[0].float());
-            return Ok(());
+            None => y.float().copy_from_slice(x[0].float()),
         }
-        kernel::reduce(Reduction::Sum, &from, axes, x[0].float(), y.float());
         Ok(())
     }
 

@@ -390,6 +390,9 @@ impl<D: ?Sized> Hash for ById<D> {
     }
 }
 
+/// Finds the definition of an op.
+pub(crate) type Define<T> = for<'a> fn(&'a Op<T>) -> &'a dyn Primitive<T>;
+
 /// Generates [`Op`]: one variant per family, and the way from a stored op to its trait object.
 macro_rules! ops {
     ($($(#[doc = $doc:literal])+ $variant:ident($family:ty)),* $(,)?) => {
@@ -415,16 +418,20 @@ macro_rules! ops {
         impl<T: Scalar> Op<T> {
             /// The op's definition.
             pub fn primitive(&self) -> &dyn Primitive<T> {
+                Self::define()(self)
+            }
+
+            /// The function behind [`Op::primitive`].
+            pub(crate) fn define() -> Define<T> {
                 // Here every kernel of every op is reached, so here is where they are compiled.
-                type Definition<T> = for<'a> fn(&'a Op<T>) -> &'a dyn Primitive<T>;
                 fn single(op: &Op<f32>) -> &dyn Primitive<f32> {
                     op.definition()
                 }
                 fn double(op: &Op<f64>) -> &dyn Primitive<f64> {
                     op.definition()
                 }
-                let (single, double) = (single as Definition<f32>, double as Definition<f64>);
-                of_type::<Definition<T>>(&single, &double)(self)
+                let (single, double) = (single as Define<f32>, double as Define<f64>);
+                of_type::<Define<T>>(&single, &double)
             }
 
             /// The name of the variant.

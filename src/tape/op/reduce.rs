@@ -19,6 +19,13 @@ pub struct Reduce {
     pub keep: bool,
 }
 
+impl Reduce {
+    /// The kernel for an input of this shape.
+    pub(crate) fn reducer(&self, x: &Shape) -> kernel::Reducer {
+        kernel::Reducer::new(self.kind, x, self.axes)
+    }
+}
+
 impl<T: Scalar> Primitive<T> for Reduce {
     fn name(&self) -> &str {
         match self.kind {
@@ -43,7 +50,7 @@ impl<T: Scalar> Primitive<T> for Reduce {
     }
 
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
-        kernel::reduce(self.kind, &x[0].shape(), self.axes, x[0].float(), y.float());
+        self.reducer(&x[0].shape()).run(x[0].float(), y.float());
         Ok(())
     }
 
