@@ -1,5 +1,5 @@
-//! Convolution over two axes and its two adjoints, by Winograd's transforms where that pays, else
-//! directly. Samples are neighbors in memory, then rows: so for a column of the image and a
+//! Convolution over two axes and its two adjoints: by Winograd's transforms where that pays, but
+//! for the adjoint in the weights, else directly. Samples are neighbors in memory, then rows: so for a column of the image and a
 //! channel, the samples of all rows are one vector, and a tap of the window is that vector some
 //! rows further on. Knows no tapes.
 
@@ -53,9 +53,6 @@ impl Conv {
 
     /// The scratch of [`Conv::weights`].
     pub(crate) fn scratch_of_weights<T: Scalar>(&self) -> usize {
-        if winograd::pays(self) {
-            return winograd::scratch_of_weights(self);
-        }
         let (_, most_cols) = Kernels::<T>::get().dots_extents();
         let n_blocks = self.groups * (self.outputs / self.groups).div_ceil(most_cols);
         self.strips_of_input().len() + n_blocks * self.terms() * DOTS.1
@@ -251,9 +248,6 @@ impl Conv {
         units: Range<usize>,
         scratch: &mut [T],
     ) {
-        if winograd::pays(self) {
-            return winograd::weights(self, x, dy, dw, units, scratch);
-        }
         let (width, run) = (self.columns.output, self.batch * self.rows.output);
         let (group_in, group_out) = (self.inputs / self.groups, self.outputs / self.groups);
         let kernels = Kernels::<T>::get();

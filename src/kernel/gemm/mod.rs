@@ -12,7 +12,6 @@ pub(super) mod simd;
 mod tests;
 
 pub(crate) use batch::{BatchAxis, gemm_batched, gemm_batched_scratch};
-pub(super) use pack::transposed;
 pub(crate) use product::{Matrix, Product};
 
 use crate::Scalar;

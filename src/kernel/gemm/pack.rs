@@ -64,13 +64,7 @@ fn rest<T: Scalar>(src: MatRef<T>, i: usize, width: usize, panel: &mut [T]) {
 }
 
 /// A panel of rows that are contiguous themselves: squares are transposed in registers.
-pub(in crate::kernel) fn transposed<T: Scalar>(
-    src: MatRef<T>,
-    i: usize,
-    rows: usize,
-    width: usize,
-    panel: &mut [T],
-) {
+fn transposed<T: Scalar>(src: MatRef<T>, i: usize, rows: usize, width: usize, panel: &mut [T]) {
     let kernels = Kernels::<T>::get();
     let lanes = kernels.lanes;
     let (full_rows, full_cols) = (rows / lanes * lanes, src.cols / lanes * lanes);

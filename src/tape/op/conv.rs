@@ -376,14 +376,14 @@ impl<'t, T: Scalar> Expr<'t, T> {
     /// The order of axes is TensorFlow's (NHWC, HWIO). A classifier after it folds with
     /// [`Expr::flatten`]. Cost: 2·p·q·c / groups flops for each element of the value; windows of
     /// 3 × 3 with stride and dilation 1, at least 16 samples and 32 channels on either side (or 16
-    /// and 64) multiply 2.25 times less often, by Winograd's transforms (Lavin, Gray, "Fast
-    /// Algorithms for Convolutional Neural Networks", 2016, F(2 × 2, 3 × 3)).
+    /// and 64) multiply 2.25 times less often, as does their gradient in x, by Winograd's transforms
+    /// (Lavin, Gray, "Fast Algorithms for Convolutional Neural Networks", 2016, F(2 × 2, 3 × 3)).
     ///
-    /// That is as accurate: an error of at most 0.75 ε Σ|terms| was measured either way, of the
-    /// weights' gradient 0.18 instead of 0.07. What is not finite in x then still reaches the
-    /// windows that see it and no others, but ∞ may become NaN. In the weights it may also reach
-    /// windows that have its tap in the border, and in x or a cotangent those taps of a weight's
-    /// gradient that only the border hides from it.
+    /// On dense data that is as accurate: the worst error measured was 0.75 ε Σ|terms| either way.
+    /// But an error is of the size of the terms of four neighbors: among zeros 2.4 ε Σ|terms| was
+    /// seen, and a value whose own terms are all 0 need not be. What is not finite in x still
+    /// reaches the windows that see it and no others, but ∞ may become NaN; in the weights it may
+    /// also reach windows that have its tap in the border.
     ///
     /// ```
     /// use gradtape::{ANY, Conv, Tape, Tensor};

@@ -257,28 +257,6 @@ multiversion! {
     }
 }
 
-/// A y
-#[inline(always)]
-fn spread<T: Scalar, const N: usize>([a, b]: [[T; N]; 2]) -> [[T; N]; 4] {
-    [a, add(a, b), sub(a, b), b]
-}
-
-multiversion! {
-    /// A y Aᵀ of outputs (i, j) from `(i + 2 j) · len` on; point q from `q · len` on.
-    pub(super) fn of_output<T: Scalar>(y: &[T], out: &mut [T], len: usize) {
-        each_vector!(len, |from, N| {
-            let a = spread([load::<T, N>(y, from), load(y, len + from)]);
-            let b = spread([load::<T, N>(y, 2 * len + from), load(y, 3 * len + from)]);
-            for p in 0..4 {
-                let row = spread([a[p], b[p]]);
-                for (q, &point) in row.iter().enumerate() {
-                    store(point, out, (p + 4 * q) * len + from);
-                }
-            }
-        });
-    }
-}
-
 /// G g
 #[inline(always)]
 fn taps<T: Scalar, const N: usize>([a, b, c]: [[T; N]; 3]) -> [[T; N]; 4] {
@@ -309,27 +287,4 @@ multiversion! {
             }
         }
     }
-}
-
-/// Gᵀ s
-fn untaps<T: Scalar>([a, b, c, d]: [T; 4]) -> [T; 3] {
-    let half = T::lit(0.5);
-    let both = (b + c) * half;
-    [a + both, (b - c) * half, d + both]
-}
-
-/// Gᵀ s G: what is summed at the points, as weights \[q\]\[p\].
-pub(super) fn to_weights<T: Scalar>(s: [T; POINTS]) -> [[T; 3]; 3] {
-    let mut columns = [[T::zero(); 3]; 4];
-    for (column, s) in columns.iter_mut().zip(s.as_chunks().0) {
-        *column = untaps(*s);
-    }
-    let [a, b, c, d] = columns;
-    let mut g = [[T::zero(); 3]; 3];
-    for p in 0..3 {
-        for (q, x) in untaps([a[p], b[p], c[p], d[p]]).into_iter().enumerate() {
-            g[q][p] = x;
-        }
-    }
-    g
 }
