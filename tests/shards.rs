@@ -4,7 +4,7 @@
 mod models;
 mod support;
 
-use gradtape::dist::{Group, Incoming, Lane, Local, Outgoing, local};
+use gradtape::dist::{Group, Incoming, Lane, Local, Outgoing};
 use gradtape::nn::{Activation, BatchNorm, Dense, Sequential, Training};
 use gradtape::optim::Sgd;
 use gradtape::{
@@ -16,7 +16,7 @@ use models::{
     recurrence, rows_of, wide_perceptron,
 };
 use std::sync::{Arc, Mutex};
-use support::counted;
+use support::{counted, on_ranks};
 
 #[global_allocator]
 static ALLOCATOR: support::Counting = support::Counting;
@@ -28,16 +28,6 @@ fn near(got: &[f64], want: &[f64], what: &str) {
     for (i, (a, b)) in got.iter().zip(want).enumerate() {
         assert!((a - b).abs() <= 1e-9 * size || a.to_bits() == b.to_bits(), "{what} {i}: {a} {b}");
     }
-}
-
-/// Runs `f` on every rank of a group of threads.
-fn on_ranks<R: Send>(n: usize, f: impl Fn(Local) -> R + Sync) -> Vec<R> {
-    std::thread::scope(|threads| {
-        let f = &f;
-        let ranks: Vec<_> =
-            local(n).into_iter().map(|rank| threads.spawn(move || f(rank))).collect();
-        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
-    })
 }
 
 /// Trains with every number of threads and of ranks; the bits of losses and weights are the same

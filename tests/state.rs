@@ -3,12 +3,12 @@
 
 mod support;
 
-use gradtape::dist::{Group, Local, local};
+use gradtape::dist::{Group, local};
 use gradtape::nn::Init;
 use gradtape::optim::{Adam, Asgd, Averaged, Clip, Groups, Lamb, RmsProp, Sgd};
 use gradtape::{ANY, ErrorKind, Expr, Notes, Philox, Result, Session, Shape, Tape, Tensor};
 use std::path::PathBuf;
-use support::held;
+use support::{held, on_ranks};
 
 #[global_allocator]
 static ALLOCATOR: support::Counting = support::Counting;
@@ -18,16 +18,6 @@ const STEPS: u64 = 5;
 
 fn normal(shape: impl Into<Shape>, seed: u64) -> Tensor {
     Init::Normal { std: 0.5 }.tensor(shape, &mut Philox::new(seed, 0)).unwrap()
-}
-
-/// Runs `f` on every rank of a group of threads.
-fn on_ranks<R: Send>(n: usize, f: impl Fn(Local) -> R + Sync) -> Vec<R> {
-    std::thread::scope(|threads| {
-        let f = &f;
-        let ranks = local(n).into_iter().map(|rank| threads.spawn(move || f(rank)));
-        let ranks: Vec<_> = ranks.collect();
-        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
-    })
 }
 
 type Rule = for<'t> fn(Expr<'t>, &[Expr<'t>]) -> Result<Vec<Expr<'t>>>;

@@ -1,7 +1,8 @@
-//! An allocator that counts what the calling thread allocates.
+//! An allocator that counts what the calling thread allocates, and ranks that are threads.
 
 #![allow(dead_code)] // Each test uses its part.
 
+use gradtape::dist::{Local, local};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -43,4 +44,14 @@ pub fn counted<R>(f: impl FnOnce() -> R) -> (R, usize, usize) {
     PEAK.set(live);
     let value = f();
     (value, (PEAK.get() - live) as usize, CALLS.get() - calls)
+}
+
+/// Runs `f` on every rank of a group of threads.
+pub fn on_ranks<R: Send>(n: usize, f: impl Fn(Local) -> R + Sync) -> Vec<R> {
+    std::thread::scope(|threads| {
+        let f = &f;
+        let ranks: Vec<_> =
+            local(n).into_iter().map(|rank| threads.spawn(move || f(rank))).collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
 }
