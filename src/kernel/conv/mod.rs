@@ -1,7 +1,7 @@
-//! Convolution over two axes and its two adjoints: by Winograd's transforms where that pays, but
-//! for the adjoint in the weights, else directly. Samples are neighbors in memory, then rows: so for a column of the image and a
-//! channel, the samples of all rows are one vector, and a tap of the window is that vector some
-//! rows further on. Knows no tapes.
+//! Convolution over two axes and its two adjoints, each computed directly, or all but the adjoint
+//! in the weights by Winograd's transforms where that pays. Samples are neighbors in memory, then
+//! rows: so for a column of the image and a channel, the samples of all rows are one vector, and a
+//! tap of the window is that vector some rows further on. Knows no tapes.
 
 mod micro;
 mod strip;
