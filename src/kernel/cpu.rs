@@ -104,6 +104,9 @@ impl Level for Unfused {
     }
 }
 
+/// Bytes of a cache line.
+pub(in crate::kernel) const LINE: usize = 64;
+
 /// Asks for the cache line of `x` to be brought into L2, where there is an instruction for it.
 #[inline(always)]
 pub(in crate::kernel) fn fetch<T>(x: &T) {

@@ -1,7 +1,7 @@
 //! Fused elementwise loops: a short program over registers of a few hundred elements that stay
 //! in L1, run block by block. Knows nothing of graphs; the plan says what to load and where.
 
-use super::cpu::{Level, fetch, multiversion};
+use super::cpu::{LINE, Level, fetch, multiversion};
 use super::reduce::{sum_block, sum_blocks};
 use crate::scalar::Scalar;
 use crate::shape::MAX_RANK;
@@ -385,7 +385,7 @@ fn within<T: Scalar>(x: &[T], first: usize, start: usize, block: &mut [T]) {
 
 /// Asks for all cache lines of x.
 fn fetch_lines<T>(x: &[T]) {
-    x.iter().step_by(64 / size_of::<T>()).for_each(fetch);
+    x.iter().step_by(LINE / size_of::<T>()).for_each(fetch);
 }
 
 /// Sum number `i` of a loop of `n_sums`, from those of all its blocks.

@@ -2,7 +2,7 @@
 //! contiguous; a few columns at a time, which stay in cache.
 
 use crate::Scalar;
-use crate::kernel::cpu::fetch;
+use crate::kernel::cpu::{LINE, fetch};
 use crate::kernel::window::Axis;
 use std::ops::Range;
 
@@ -229,6 +229,3 @@ impl<'a, T> Ahead<'a, T> {
         }
     }
 }
-
-/// Bytes of a cache line.
-const LINE: usize = 64;

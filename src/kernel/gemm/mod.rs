@@ -15,7 +15,7 @@ pub(crate) use batch::{BatchAxis, gemm_batched, gemm_batched_scratch};
 pub(crate) use product::{Matrix, Product};
 
 use crate::Scalar;
-use crate::kernel::cpu::multiversion;
+use crate::kernel::cpu::{LINE, multiversion};
 use micro::{DOTS, DotBlock, Dots, Kernels, MAX_TILE, Tile};
 use pack::pack;
 use std::ops::Range;
@@ -237,9 +237,6 @@ fn aligned<T>(scratch: &mut [T], wanted: usize) -> &mut [T] {
     let skip = scratch.as_ptr().align_offset(LINE).min(pad);
     &mut scratch[skip..skip + wanted]
 }
-
-/// Bytes of a cache line: packed panels start on one.
-const LINE: usize = 64;
 
 /// The elements of scratch that [`gemm`] wants for A (m × k) · B (k × n), whatever the strides.
 pub(crate) fn gemm_scratch<T: Scalar>(m: usize, n: usize, k: usize) -> usize {

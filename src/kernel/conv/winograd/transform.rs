@@ -2,7 +2,7 @@
 //! differences of vectors of neighbors in memory. Knows what a tile is, not what is summed over.
 
 use crate::Scalar;
-use crate::kernel::cpu::{fetch, multiversion};
+use crate::kernel::cpu::{LINE, fetch, multiversion};
 use std::ops::Range;
 
 /// Numbers of a tile that are multiplied, its points: 4 × 4.
@@ -17,9 +17,6 @@ pub(super) type Panel<T> = [[T; ROWS]; POINTS];
 
 /// The points of [`SIDE`] channels.
 pub(super) type Panels<T> = [[[T; ROWS]; SIDE]; POINTS];
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// An axis of what is correlated: window i begins at position `first + i` of the input, which is
 /// zero outside.
