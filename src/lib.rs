@@ -109,7 +109,7 @@ pub use scalar::{DType, Element, Index, Scalar};
 pub use shape::{ANY, Axes, MAX_RANK, Shape};
 pub use tape::op::{
     AnyExpr, Arg, Attention, Cell, Combine, Conv, Cotangents, Cumulate, Derivative, Jvp, Out,
-    Padding, Pool, Primitive, RowRule, Span, Spans, Steps, Vjp,
+    Padding, Pool, Primitive, RowRule, Runs, Span, Spans, Steps, Units, Vjp,
 };
 pub use tape::{
     AsNode, Expr, Feed, Fetch, IndexExpr, NodeInfo, Operand, Placeholder, Scanned, Scope, Tape, Var,

@@ -7,7 +7,7 @@ use gradtape::tape::op::{
 };
 use gradtape::{
     Arg, Axes, Cotangents, Derivative, ErrorKind, Expr, Jvp, Out, Primitive, Result, RowRule,
-    Shape, Tensor, Vjp,
+    Shape, Tensor, Units, Vjp,
 };
 
 type E<'t> = Expr<'t, f64>;
@@ -423,6 +423,10 @@ enum Lie {
     Shape,
     /// Its halves are to be multiplied.
     Combine,
+    /// It has periods of three elements.
+    Period,
+    /// It computes some of its units.
+    Units,
 }
 
 #[derive(Debug)]
@@ -450,6 +454,13 @@ impl Primitive<f64> for Liar {
             *last += first;
         }
         Ok(())
+    }
+    fn units(&self, x: &[Shape]) -> Units {
+        match self.0 {
+            Lie::Period => Units::Strided { period: 3, unit: 1 },
+            Lie::Units => Units::Strided { period: x[0].len(), unit: 3 },
+            _ => Units::Contiguous(1),
+        }
     }
     fn is_view(&self) -> bool {
         self.0 == Lie::View
@@ -491,6 +502,8 @@ fn what_an_op_says_of_itself() {
         (Lie::View, "as the interpreter"),
         (Lie::Shape, "shape rule of [?]: expected one that accepts [4], got [7]"),
         (Lie::Combine, "batch rule Partial(Prod)"),
+        (Lie::Period, "units: expected [4] to fall into Strided { period: 3, unit: 1 }"),
+        (Lie::Units, "units cut at 1 of 2"),
     ] {
         let err = check::op(Liar(lie), &x()).expect_err(&format!("{lie:?}"));
         assert_eq!(err.kind(), ErrorKind::Check, "{lie:?}: {err}");

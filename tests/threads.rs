@@ -6,8 +6,10 @@ mod support;
 use gradtape::nn::{Activation, Init, Mlp};
 use gradtape::optim::{Adam, Clip};
 use gradtape::{
-    ANY, Conv, Expr, Index, Passes, Philox, Pool, Result, Scalar, Session, Tape, Tensor,
+    ANY, Arg, Conv, Cotangents, Expr, Index, Out, Passes, Philox, Pool, Primitive, Result, RowRule,
+    Scalar, Session, Shape, Tape, Tensor, Units, Vjp,
 };
+use std::ops::Range;
 use support::counted;
 
 #[global_allocator]
@@ -70,6 +72,58 @@ fn convolutions_and_poolings() -> Result<()> {
         vec![y.max_pool2d(overlapping), y.avg_pool2d(overlapping)]
     })?;
     assert!(shared > 6, "{shared}");
+    Ok(())
+}
+
+/// x², whose units are so many rows: a user's op with strided units.
+#[derive(Debug)]
+struct SquareRows(usize);
+
+impl Primitive<f64> for SquareRows {
+    fn name(&self) -> &str {
+        "square_rows"
+    }
+    fn shape(&self, x: &[Shape]) -> Result<Shape> {
+        Ok(x[0])
+    }
+    fn forward(&self, x: &[Arg<'_, f64>], y: Out<'_, f64>, scratch: &mut [f64]) -> Result<()> {
+        let units = self.units(&[x[0].shape()]).count();
+        self.forward_units(x, y, scratch, 0..units)
+    }
+    fn units(&self, x: &[Shape]) -> Units {
+        Units::Strided { period: x[0].extents()[0], unit: self.0 }
+    }
+    fn forward_units(
+        &self,
+        x: &[Arg<'_, f64>],
+        y: Out<'_, f64>,
+        _: &mut [f64],
+        units: Range<usize>,
+    ) -> Result<()> {
+        let batch = y.shape().extents()[0];
+        let mut y = y.runs(batch);
+        let rows = y.range();
+        assert_eq!(rows, units.start * self.0..batch.min(units.end * self.0));
+        for (column, x) in x[0].float().chunks(batch.max(1)).enumerate() {
+            y.run(column).iter_mut().zip(&x[rows.clone()]).for_each(|(y, x)| *y = x * x);
+        }
+        Ok(())
+    }
+    fn vjp<'t>(&self, at: Vjp<'_, 't, f64>) -> Result<Cotangents<'t, f64>> {
+        Ok(vec![Some(at.ct * at.x[0] * 2.0)])
+    }
+    fn rows(&self, _: &[Shape], _: &[bool]) -> RowRule {
+        RowRule::Split
+    }
+}
+
+#[test]
+fn rows_of_a_users_op() -> Result<()> {
+    for (batch, unit) in [(50, 16), (50, 60), (33, 1), (33, 16)] {
+        let inputs = [normal([batch, 4000], 1)?, normal([batch, 4000], 2)?];
+        check::<f64>(inputs, |[x, y]| vec![x.tape().custom(SquareRows(unit), &[x * y])])?;
+    }
+    gradtape::check::op(SquareRows(2), &[vec![normal([5, 3], 3)?], vec![normal([1], 4)?]])?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use crate::Session;
 use crate::error::{Result, bail};
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::{ANY, Shape};
-use crate::tape::op::{Arg, Combine, Leaf, Op, Out, Primitive, RowRule, list};
+use crate::tape::op::{Arg, Combine, Leaf, Op, Out, Primitive, RowRule, Runs, Units, list};
 use crate::tape::{Expr, Tape};
 use crate::tensor::{Tensor, TensorView};
 use std::collections::BTreeSet;
@@ -198,20 +198,25 @@ fn alone<T: Scalar>(op: &dyn Primitive<T>, x: &[Value<T>], value: &Value<T>) -> 
 /// In two runs of units, wherever it is cut, it has the bits of the whole.
 fn units<T: Scalar>(op: &dyn Primitive<T>, x: &[Value<T>], value: &Value<T>) -> Result<()> {
     let shapes: Vec<Shape> = x.iter().map(Value::shape).collect();
-    let (n, shape) = (op.units(&shapes), value.shape());
+    let (units, shape) = (op.units(&shapes), value.shape());
+    let n = units.count();
     if n < 2 || value.float().is_none() || shape.is_empty() {
         return Ok(());
     }
-    if !shape.len().is_multiple_of(n) {
-        bail!(Check, "units: expected {shape} to fall into {n} units of equal length");
-    }
+    let Some((period, unit)) = units.of(shape.len()) else {
+        bail!(Check, "units: expected {shape} to fall into {units:?}");
+    };
     let args: Vec<_> = x.iter().enumerate().map(|(i, x)| x.arg(op.reads(i))).collect();
     for cut in [1, n / 2, n - 1] {
         let mut y = Tensor::full(shape, T::lit(f64::NAN))?;
-        let (a, b) = y.as_mut_slice().split_at_mut(cut * (shape.len() / n));
-        for (y, units) in [(a, 0..cut), (b, cut..n)] {
+        let (a, b) = Runs::new(y.as_mut_slice(), period).split_at(cut * unit);
+        for (y, of) in [(a, 0..cut), (b, cut..n)] {
             let mut scratch = vec![T::lit(f64::NAN); op.scratch(&shapes)];
-            op.forward_units(&args, Out::Float(shape, y), &mut scratch, units)?;
+            let y = match units {
+                Units::Contiguous(_) => Out::Float(shape, y.into_runs().next().unwrap_or_default()),
+                Units::Strided { .. } => Out::Runs(shape, y),
+            };
+            op.forward_units(&args, y, &mut scratch, of)?;
         }
         if let Some(text) = Value::Float(y).difference(value) {
             bail!(Check, "units cut at {cut} of {n}: {text}");

@@ -5,6 +5,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use std::any::Any;
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
@@ -261,14 +262,100 @@ pub(crate) fn part_of(len: usize, unit: usize, parts: usize, i: usize) -> Range<
     (units.start * unit).min(len)..(units.end * unit).min(len)
 }
 
+/// The same range of every `period` elements of a slice: what one thread writes of a value that
+/// threads share, where that is not one piece. Of a column-major tensor with the extent of axis 0
+/// as the period, run j is some rows of column j.
+///
+/// ```
+/// use gradtape::Runs;
+/// let mut y = [0; 6];
+/// let (mut a, mut b) = Runs::new(&mut y, 3).split_at(1);
+/// a.run(0).fill(1);
+/// b.run(1).fill(2);
+/// assert_eq!(y, [1, 0, 0, 0, 2, 2]);
+/// ```
+#[derive(Debug)]
+pub struct Runs<'a, T> {
+    base: *mut T,
+    n: usize,
+    period: usize,
+    range: Range<usize>,
+    of: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: as the exclusive slices that it gives out, of elements that nobody else has.
+unsafe impl<T: Send> Send for Runs<'_, T> {}
+// SAFETY: as above; what is shared gives out no element.
+unsafe impl<T: Sync> Sync for Runs<'_, T> {}
+
+impl<'a, T> Runs<'a, T> {
+    /// All of a slice: a run is a whole period.
+    ///
+    /// # Panics
+    /// A length that is not a multiple of the period.
+    pub fn new(slice: &'a mut [T], period: usize) -> Self {
+        let len = slice.len();
+        assert!(len.is_multiple_of(period), "runs: expected periods of {period}, got {len}");
+        let n = len.checked_div(period).unwrap_or(0);
+        Runs { base: slice.as_mut_ptr(), n, period, range: 0..period, of: PhantomData }
+    }
+
+    /// How many runs there are.
+    pub fn count(&self) -> usize {
+        self.n
+    }
+
+    /// Which elements of each period they are.
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// Run number `i`.
+    ///
+    /// # Panics
+    /// A run that is not there.
+    #[inline]
+    pub fn run(&mut self, i: usize) -> &mut [T] {
+        assert!(i < self.n, "runs: expected one below {}, got {i}", self.n);
+        // SAFETY: one of `n`, and borrowed from `self`, as all that `self` gives out.
+        unsafe { self.at(i) }
+    }
+
+    /// All runs at once, in order.
+    pub fn into_runs(self) -> impl Iterator<Item = &'a mut [T]> {
+        // SAFETY: one of `n`, each once, and `self` is gone.
+        (0..self.n).map(move |i| unsafe { self.at(i) })
+    }
+
+    /// The first `at` elements of each run, and the others.
+    ///
+    /// # Panics
+    /// More than a run has.
+    pub fn split_at(self, at: usize) -> (Self, Self) {
+        let Range { start, end } = self.range;
+        assert!(at <= end - start, "runs: expected at most {}, got {at}", end - start);
+        (Runs { range: start..start + at, ..self }, Runs { range: start + at..end, ..self })
+    }
+
+    /// # Safety
+    /// `i` is below `n`, and nobody else has that run.
+    #[allow(clippy::mut_from_ref)] // see above
+    unsafe fn at(&self, i: usize) -> &'a mut [T] {
+        let Range { start, end } = self.range;
+        // SAFETY: the range lies within the period and `n` periods within the slice, which stays
+        // borrowed for 'a. Ranges of different `Runs` of a slice are disjoint.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.base.add(i * self.period + start), end - start)
+        }
+    }
+}
+
 /// A slice cut into pieces, each of which some thread takes, once.
 pub(crate) struct Pieces<'a, T> {
-    base: *mut T,
-    len: usize,
+    whole: Runs<'a, T>,
     unit: usize,
     parts: usize,
     taken: AtomicU64,
-    of: std::marker::PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: a shared `Pieces` gives out exclusive pieces, each once: as sending the pieces would.
@@ -281,30 +368,41 @@ impl<'a, T> Pieces<'a, T> {
     /// # Panics
     /// More than [`MAX_THREADS`] parts; units of nothing.
     pub(crate) fn new(slice: &'a mut [T], unit: usize, parts: usize) -> Self {
+        let len = slice.len();
+        Pieces::strided(slice, len, unit, parts)
+    }
+
+    /// The slice with every `period` elements cut in the same way: a piece is runs.
+    ///
+    /// # Panics
+    /// As [`Pieces::new`] and [`Runs::new`].
+    pub(crate) fn strided(slice: &'a mut [T], period: usize, unit: usize, parts: usize) -> Self {
         assert!(parts <= MAX_THREADS && unit > 0);
-        Pieces {
-            base: slice.as_mut_ptr(),
-            len: slice.len(),
-            unit,
-            parts,
-            taken: AtomicU64::new(0),
-            of: std::marker::PhantomData,
-        }
+        Pieces { whole: Runs::new(slice, period), unit, parts, taken: AtomicU64::new(0) }
+    }
+
+    /// Piece `i` of a slice of one period.
+    ///
+    /// # Panics
+    /// A piece that is not there or that was taken before; more than one period.
+    pub(crate) fn take(&self, i: usize) -> &'a mut [T] {
+        assert!(self.whole.n <= 1, "a piece of {} runs", self.whole.n);
+        self.take_runs(i).into_runs().next().unwrap_or_default()
     }
 
     /// Piece `i`.
     ///
     /// # Panics
     /// A piece that is not there or that was taken before.
-    #[allow(clippy::mut_from_ref)] // each piece once: see the assertion
-    pub(crate) fn take(&self, i: usize) -> &'a mut [T] {
+    pub(crate) fn take_runs(&self, i: usize) -> Runs<'a, T> {
         assert!(i < self.parts, "piece {i} of {}", self.parts);
         let before = self.taken.fetch_or(1 << i, Relaxed);
         assert!(before & (1 << i) == 0, "piece {i} of {} is taken twice", self.parts);
-        let piece = part_of(self.len, self.unit, self.parts, i);
-        // SAFETY: the ranges of different pieces are disjoint and inside the slice, which stays
-        // borrowed for 'a; this piece is given out for the first time (asserted above).
-        unsafe { std::slice::from_raw_parts_mut(self.base.add(piece.start), piece.len()) }
+        let Runs { base, n, period, .. } = self.whole;
+        // The ranges of different pieces are disjoint, and this one is given out for the first
+        // time: what the `unsafe` in `Runs` relies on.
+        let range = part_of(period, self.unit, self.parts, i);
+        Runs { base, n, period, range, of: PhantomData }
     }
 }
 
@@ -326,6 +424,74 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn strided_pieces_are_the_same_range_of_every_period() {
+        for threads in [1, 2, 3, 5] {
+            let mut team = Team::new(threads).unwrap();
+            for (period, unit) in [(1, 1), (7, 1), (7, 3), (33, 16), (32, 16), (5, 9)] {
+                for (periods, parts) in [(0, 1), (1, 2), (3, 1), (4, 3), (2, 5)] {
+                    let mut y = vec![usize::MAX; periods * period];
+                    let pieces = Pieces::strided(&mut y, period, unit, parts);
+                    team.run(parts, &|i| {
+                        let mut runs = pieces.take_runs(i);
+                        assert_eq!(runs.count(), periods);
+                        assert_eq!(runs.range(), part_of(period, unit, parts, i));
+                        // Backwards: no run hangs on another.
+                        for o in (0..periods).rev() {
+                            runs.run(o).fill(i + 10 * o);
+                        }
+                        runs.into_runs().for_each(|run| run.iter_mut().for_each(|y| *y += 1));
+                    });
+                    let owner = |at: usize| {
+                        (0..parts).find(|&i| part_of(period, unit, parts, i).contains(&at))
+                    };
+                    let want: Vec<_> = (0..periods * period)
+                        .map(|at| owner(at % period).unwrap() + 10 * (at / period) + 1)
+                        .collect();
+                    assert_eq!(y, want, "{periods} of {period} by {unit}, {parts} parts");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn runs_split_within_each_period() {
+        let mut y = [0; 10];
+        let (a, b) = Runs::new(&mut y, 5).split_at(2);
+        let (b, c) = b.split_at(1);
+        assert_eq!([a.range(), b.range(), c.range()], [0..2, 2..3, 3..5]);
+        for (runs, number) in [(a, 1), (b, 2), (c, 3)] {
+            runs.into_runs().for_each(|run| run.fill(number));
+        }
+        assert_eq!(y, [1, 1, 2, 3, 3, 1, 1, 2, 3, 3]);
+        assert_eq!(Runs::new(&mut [0; 0], 0).into_runs().count(), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "runs: expected one below 2, got 2")]
+    fn a_run_past_the_last_is_refused() {
+        Runs::new(&mut [0; 4], 2).run(2);
+    }
+
+    #[test]
+    #[should_panic(expected = "runs: expected at most 1, got 2")]
+    fn a_split_outside_the_range_is_refused() {
+        // Inside the period, though.
+        Runs::new(&mut [0; 3], 3).split_at(1).0.split_at(2);
+    }
+
+    #[test]
+    #[should_panic(expected = "runs: expected periods of 3, got 4")]
+    fn a_part_of_a_period_is_refused() {
+        Runs::new(&mut [0; 4], 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "a piece of 2 runs")]
+    fn a_strided_piece_is_not_a_slice() {
+        Pieces::strided(&mut [0; 4], 2, 1, 2).take(0);
     }
 
     #[test]

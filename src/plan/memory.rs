@@ -14,7 +14,7 @@ use crate::kernel::map::{Access, MAX_INPUTS};
 use crate::kernel::rows::RowPass;
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
-use crate::tape::op::Op;
+use crate::tape::op::{Op, Units};
 use crate::tape::{Graph, NodeId};
 use crate::tensor::Tensor;
 use std::cmp::Reverse;
@@ -157,7 +157,7 @@ pub(super) fn place<T: Scalar>(
         };
         let shared = match outputs.first() {
             Some(y) => share::shared(&code, &shapes, y, threads),
-            None => Shared { units: 1, parts: 1 },
+            None => Shared { units: Units::Contiguous(1), parts: 1 },
         };
         // A part's scratch begins on a cache line of its own.
         let each = if shared.parts > 1 { wanted.next_multiple_of(GRAIN) } else { wanted };

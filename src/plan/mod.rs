@@ -28,7 +28,7 @@ use crate::kernel::reduce::Reducer;
 use crate::kernel::rows::RowPass;
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
-use crate::tape::op::{Define, Op, Rule};
+use crate::tape::op::{Define, Op, Rule, Units};
 use crate::tape::{Graph, NodeId};
 use crate::tensor::Tensor;
 use std::ops::Range;
@@ -112,7 +112,7 @@ pub(crate) struct Guard {
 /// How threads share an instruction: `units` of its work, cut into `parts`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shared {
-    pub(crate) units: usize,
+    pub(crate) units: Units,
     pub(crate) parts: usize,
 }
 

@@ -5,6 +5,7 @@ use super::{Code, Operand, Report, Shared};
 use crate::kernel::map::BLOCK;
 use crate::scalar::Scalar;
 use crate::shape::Shape;
+use crate::tape::op::Units;
 
 /// Floating-point operations of a product below which a part is not worth a thread: some 10 µs.
 const PRODUCT: usize = 1 << 20;
@@ -23,18 +24,23 @@ pub(super) fn shared<T: Scalar>(
     let (units, worth) = match code {
         Code::Map(code) => {
             let work = code.len.saturating_mul(code.code.len());
-            (code.len.div_ceil(BLOCK), work / ELEMENTWISE)
+            (Units::Contiguous(code.len.div_ceil(BLOCK)), work / ELEMENTWISE)
         }
-        Code::Rows(pass) => (pass.n_blocks(), pass.forward.flops() / ELEMENTWISE),
-        Code::Product(product) => (product.units(), product.flops() / PRODUCT),
+        Code::Rows(pass) => {
+            (Units::Contiguous(pass.n_blocks()), pass.forward.flops() / ELEMENTWISE)
+        }
+        Code::Product(product) => (Units::Contiguous(product.units()), product.flops() / PRODUCT),
         Code::Op(op, _) | Code::Reduce(op, _) => {
             let (op, n) = (op.primitive(), output.shape.len());
             let moved = inputs.iter().map(Shape::len).fold(n, usize::saturating_add);
             let flops = op.flops(inputs, &output.shape);
-            (op.units(inputs), (flops / PRODUCT).max(moved / ELEMENTWISE))
+            // Of a value that does not fall into its units, threads share nothing.
+            let units = Some(op.units(inputs)).filter(|units| units.of(n).is_some());
+            let worth = (flops / PRODUCT).max(moved / ELEMENTWISE);
+            (units.unwrap_or(Units::Contiguous(1)), worth)
         }
     };
-    Shared { units, parts: threads.min(units).min(worth).max(1) }
+    Shared { units, parts: threads.min(units.count()).min(worth).max(1) }
 }
 
 /// How many threads the work of all shards is worth.

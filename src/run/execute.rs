@@ -17,7 +17,7 @@ use crate::plan::{
 };
 use crate::scalar::{DType, Index, Scalar};
 use crate::shape::Shape;
-use crate::tape::op::{Arg, Cond, MAX_SLOTS, Out, Primitive, Rule, Whole};
+use crate::tape::op::{Arg, Cond, MAX_SLOTS, Out, Primitive, Rule, Units, Whole};
 use crate::tape::{FeedValue, Graph, NodeId};
 use crate::tensor::{Tensor, TensorView};
 use std::ops::Range;
@@ -515,7 +515,7 @@ fn instruction<T: Scalar>(
         }
         Code::Product(product) => {
             let (a, b, c) = (input(0), input(1), writes.take());
-            let Shared { units, parts } = step.shared;
+            let (units, parts) = (step.shared.units.count(), step.shared.parts);
             if parts == 1 {
                 product.run(a, b, c, 0..units, scratch);
             } else {
@@ -585,16 +585,20 @@ fn forward<T: Scalar>(
     team: &mut Watched<'_>,
 ) -> Result<()> {
     let (Operand { dtype, shape, .. }, Shared { units, parts }) = (&step.outputs[0], step.shared);
-    match dtype {
-        DType::Float if parts == 1 => op.forward(args, Out::Float(*shape, y), scratch),
-        DType::Float => {
-            let (y_unit, scratch_unit) = (y.len() / units, unit_of(scratch, parts));
-            let y = Pieces::new(y, y_unit, parts);
+    // Small ops would notice the divisions.
+    let cut = if parts > 1 { units.of(y.len()) } else { None };
+    match (dtype, cut) {
+        (DType::Float, Some((period, unit))) => {
+            let scratch_unit = unit_of(scratch, parts);
+            let y = Pieces::strided(y, period, unit, parts);
             let scratch = Pieces::new(scratch, scratch_unit, parts);
             let failed = Mutex::new(None);
             team.run(parts, &|i| {
-                let out = Out::Float(*shape, y.take(i));
-                let units = part(units, parts, i);
+                let out = match units {
+                    Units::Contiguous(_) => Out::Float(*shape, y.take(i)),
+                    Units::Strided { .. } => Out::Runs(*shape, y.take_runs(i)),
+                };
+                let units = part(units.count(), parts, i);
                 if let Err(e) = op.forward_units(args, out, scratch.take(i), units) {
                     keep_first(&failed, i, e);
                 }
@@ -602,7 +606,8 @@ fn forward<T: Scalar>(
             let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
             failed.map_or(Ok(()), |(_, e)| Err(e))
         }
-        DType::Index => op.forward(args, Out::Index(*shape, y_indices), scratch),
+        (DType::Float, _) => op.forward(args, Out::Float(*shape, y), scratch),
+        (DType::Index, _) => op.forward(args, Out::Index(*shape, y_indices), scratch),
     }
 }
 
@@ -650,7 +655,7 @@ fn rows<'a, T: Scalar>(
     let mut outputs: [&mut [T]; MAX_OUTPUTS] = Default::default();
     outputs[..map.n_outputs].iter_mut().for_each(|y| *y = writes.take());
     let (sums, partial) = sums.split_at_mut(map.n_sums * map.n_blocks());
-    let (rows, scratch_unit) = (RowPass::<T>::ROWS, unit_of(scratch, parts));
+    let (rows, units, scratch_unit) = (RowPass::<T>::ROWS, units.count(), unit_of(scratch, parts));
     let (x, w) = (input(0), input(1));
     let block_sums = rows / BLOCK * map.n_sums;
     {

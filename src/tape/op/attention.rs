@@ -1,6 +1,6 @@
 //! Scaled dot-product attention of several heads, and its derivative.
 
-use super::{Arg, Cotangents, Derivative, Out, Primitive, RowRule, Vjp, list};
+use super::{Arg, Cotangents, Derivative, Out, Primitive, RowRule, Units, Vjp, list};
 use crate::error::{Result, bail};
 use crate::kernel::attention as kernel;
 use crate::scalar::Scalar;
@@ -145,8 +145,8 @@ impl<T: Scalar> Primitive<T> for Attend {
         self.kernel(x).map_or(0, |kernel| kernel.scratch::<T>(self.slope))
     }
 
-    fn units(&self, _: &[Shape]) -> usize {
-        if self.slope { 1 } else { self.form.heads }
+    fn units(&self, _: &[Shape]) -> Units {
+        Units::Contiguous(if self.slope { 1 } else { self.form.heads })
     }
 
     fn forward_units(

@@ -2,7 +2,7 @@
 //! weights, so the three are closed under differentiation.
 
 use super::window::{Moves, Padding, fits};
-use super::{Arg, Combine, Cotangents, Out, Primitive, RowRule, Vjp, list};
+use super::{Arg, Combine, Cotangents, Out, Primitive, RowRule, Units, Vjp, list};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::conv as kernel;
 use crate::scalar::Scalar;
@@ -165,15 +165,15 @@ impl<T: Scalar> Primitive<T> for Conv2d {
 
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
         let units = Primitive::<T>::units(self, &[x[0].shape(), x[1].shape()]);
-        self.forward_units(x, y, scratch, 0..units)
+        self.forward_units(x, y, scratch, 0..units.count())
     }
 
     fn scratch(&self, x: &[Shape]) -> usize {
         self.0.ask(&x[0], &x[1], kernel::Conv::scratch)
     }
 
-    fn units(&self, x: &[Shape]) -> usize {
-        self.0.ask(&x[0], &x[1], kernel::Conv::units)
+    fn units(&self, x: &[Shape]) -> Units {
+        Units::Contiguous(self.0.ask(&x[0], &x[1], kernel::Conv::units))
     }
 
     fn forward_units(
@@ -258,8 +258,8 @@ impl<T: Scalar> Primitive<T> for ConvTranspose2d {
         self.geometry(x).map_or(0, |conv| conv.scratch_of_input())
     }
 
-    fn units(&self, x: &[Shape]) -> usize {
-        self.geometry(x).map_or(0, |conv| conv.units_of_input())
+    fn units(&self, x: &[Shape]) -> Units {
+        Units::Contiguous(self.geometry(x).map_or(0, |conv| conv.units_of_input()))
     }
 
     fn forward_units(
@@ -322,8 +322,8 @@ impl<T: Scalar> Primitive<T> for ConvWeights {
         self.0.ask(&x[0], &x[2], kernel::Conv::scratch_of_weights::<T>)
     }
 
-    fn units(&self, x: &[Shape]) -> usize {
-        self.0.ask(&x[0], &x[2], |conv| conv.outputs)
+    fn units(&self, x: &[Shape]) -> Units {
+        Units::Contiguous(self.0.ask(&x[0], &x[2], |conv| conv.outputs))
     }
 
     fn forward_units(

@@ -1,6 +1,6 @@
 //! Dropout by a counter-based generator: the mask is computed where it is needed, never stored.
 
-use super::{Arg, Cotangents, Derivative, Out, Primitive, RowRule, Vjp, list};
+use super::{Arg, Cotangents, Derivative, Out, Primitive, RowRule, Units, Vjp, list};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::dropout as kernel;
 use crate::scalar::{DType, Scalar};
@@ -53,11 +53,11 @@ impl<T: Scalar> Primitive<T> for Dropout {
 
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
         let units = Primitive::<T>::units(self, &[x[0].shape()]);
-        self.forward_units(x, y, scratch, 0..units)
+        self.forward_units(x, y, scratch, 0..units.count())
     }
 
-    fn units(&self, x: &[Shape]) -> usize {
-        x[0].extents().last().copied().unwrap_or(1)
+    fn units(&self, x: &[Shape]) -> Units {
+        Units::Contiguous(x[0].extents().last().copied().unwrap_or(1))
     }
 
     fn forward_units(

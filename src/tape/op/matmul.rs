@@ -5,7 +5,7 @@
 mod tests;
 
 use super::{
-    Arg, Combine, Cotangents, Op, Out, Permute, Primitive, RowRule, Vjp, broadcast_strides,
+    Arg, Combine, Cotangents, Op, Out, Permute, Primitive, RowRule, Units, Vjp, broadcast_strides,
 };
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::gemm::{BatchAxis, Matrix, Product};
@@ -97,8 +97,8 @@ macro_rules! runs_product {
             self.product(&x[0], &x[1]).scratch::<T>()
         }
 
-        fn units(&self, x: &[Shape]) -> usize {
-            self.product(&x[0], &x[1]).units()
+        fn units(&self, x: &[Shape]) -> Units {
+            Units::Contiguous(self.product(&x[0], &x[1]).units())
         }
 
         fn forward_units(

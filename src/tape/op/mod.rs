@@ -42,6 +42,7 @@ mod window;
 
 use super::expr::Expr;
 use crate::error::{Result, bail};
+pub use crate::kernel::team::Runs;
 use crate::scalar::{DType, Index, Scalar, of_type};
 use crate::shape::Shape;
 use crate::tensor::TensorView;
@@ -158,14 +159,14 @@ pub trait Primitive<T: Scalar>: fmt::Debug + Send + Sync {
         0
     }
 
-    /// Into how many units of equal length and contiguous memory the value falls, any run of
-    /// which [`Primitive::forward_units`] computes on its own: what threads may share.
-    fn units(&self, _x: &[Shape]) -> usize {
-        1
+    /// Into what units the value falls, any neighbors of which [`Primitive::forward_units`]
+    /// computes on its own: what threads may share.
+    fn units(&self, _x: &[Shape]) -> Units {
+        Units::Contiguous(1)
     }
 
     /// As [`Primitive::forward`], for these units only, and with the same bits: `y` has the shape
-    /// of the whole value and the memory of the units.
+    /// of the whole value and the memory of the units, which of strided ones is [`Out::Runs`].
     ///
     /// # Errors
     /// As [`Primitive::forward`].
@@ -231,6 +232,40 @@ pub trait Primitive<T: Scalar>: fmt::Debug + Send + Sync {
     /// The batch rule: what the value is when axis 0 of the inputs marked in `split` is cut into
     /// shards. The shapes are those of the whole inputs. Not asked when nothing is split.
     fn rows(&self, x: &[Shape], split: &[bool]) -> RowRule;
+}
+
+/// How the memory of a value falls into units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Units {
+    /// So many of equal length, one after the other.
+    Contiguous(usize),
+    /// A unit has `unit` neighbors out of every `period` elements, but the last unit may have
+    /// fewer. With the extent of axis 0 as the period these are rows of a column-major tensor.
+    Strided {
+        /// A divisor of the value's length.
+        period: usize,
+        /// At least 1.
+        unit: usize,
+    },
+}
+
+impl Units {
+    /// How many there are.
+    pub fn count(self) -> usize {
+        match self {
+            Units::Contiguous(n) => n,
+            Units::Strided { period, unit } => period.div_ceil(unit.max(1)),
+        }
+    }
+
+    /// The period and the unit of a value of `len` elements, unless it does not fall into these.
+    pub(crate) fn of(self, len: usize) -> Option<(usize, usize)> {
+        let (period, unit) = match self {
+            Units::Contiguous(n) => (len, len.checked_div(n).filter(|unit| unit * n == len)?),
+            Units::Strided { period, unit } => (period, unit),
+        };
+        (period > 0 && unit > 0 && len.is_multiple_of(period)).then_some((period, unit))
+    }
 }
 
 /// What a [`Primitive::vjp`] is given: where on the tape it is, and what is wanted.
@@ -339,21 +374,44 @@ pub enum Out<'a, T: Scalar> {
     Float(Shape, &'a mut [T]),
     /// Indices.
     Index(Shape, &'a mut [Index]),
+    /// Numbers of some [strided units](Units::Strided) of the value, of an op that has such.
+    Runs(Shape, Runs<'a, T>),
 }
 
 impl<'a, T: Scalar> Out<'a, T> {
     /// The shape.
     pub fn shape(&self) -> Shape {
         match self {
-            Out::Float(s, _) | Out::Index(s, _) => *s,
+            Out::Float(s, _) | Out::Index(s, _) | Out::Runs(s, _) => *s,
         }
     }
 
-    /// The numbers to write. Empty if they are indices, which the op's type rule excludes.
+    /// The numbers to write. Empty if they are indices, which the op's type rule excludes, or
+    /// strided units.
     pub fn float(self) -> &'a mut [T] {
         match self {
             Out::Float(_, y) => y,
-            Out::Index(..) => &mut [],
+            Out::Index(..) | Out::Runs(..) => &mut [],
+        }
+    }
+
+    /// As [`Out::float`], borrowed.
+    pub(crate) fn float_mut(&mut self) -> &mut [T] {
+        match self {
+            Out::Float(_, y) => y,
+            Out::Index(..) | Out::Runs(..) => &mut [],
+        }
+    }
+
+    /// The numbers to write as strided units of this period, some or all.
+    ///
+    /// # Panics
+    /// A whole value whose length is not a multiple of the period.
+    pub fn runs(self, period: usize) -> Runs<'a, T> {
+        match self {
+            Out::Float(_, y) => Runs::new(y, period),
+            Out::Runs(_, runs) => runs,
+            Out::Index(..) => Runs::new(&mut [], period),
         }
     }
 
@@ -361,7 +419,7 @@ impl<'a, T: Scalar> Out<'a, T> {
     pub fn index(self) -> &'a mut [Index] {
         match self {
             Out::Index(_, y) => y,
-            Out::Float(..) => &mut [],
+            Out::Float(..) | Out::Runs(..) => &mut [],
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The largest number or the mean of windows over rows and columns, and their adjoints.
 
 use super::window::{Moves, Padding};
-use super::{Arg, Cotangents, Derivative, Out, Primitive, RowRule, Vjp, list};
+use super::{Arg, Cotangents, Derivative, Out, Primitive, RowRule, Units, Vjp, list};
 use crate::error::{Result, bail};
 use crate::kernel::pool as kernel;
 use crate::scalar::Scalar;
@@ -138,8 +138,8 @@ impl<T: Scalar> Primitive<T> for Pooling {
         self.forward_units(x, y, scratch, 0..units)
     }
 
-    fn units(&self, x: &[Shape]) -> usize {
-        self.image(x).extents()[3]
+    fn units(&self, x: &[Shape]) -> Units {
+        Units::Contiguous(self.image(x).extents()[3])
     }
 
     fn forward_units(

@@ -24,8 +24,8 @@ pub(super) fn gather<T: Scalar>(from: &Layout, x: &Arg<'_, T>, y: Out<'_, T>) {
     let shape = y.shape();
     let (extents, strides) = (shape.extents(), &from.strides[..shape.rank()]);
     match y {
-        Out::Float(_, y) => copy::copy_strided(extents, strides, from.offset, x.float(), y),
         Out::Index(_, y) => copy::copy_strided(extents, strides, from.offset, x.index(), y),
+        y => copy::copy_strided(extents, strides, from.offset, x.float(), y.float()),
     }
 }
 
@@ -34,15 +34,15 @@ pub(super) fn scatter<T: Scalar>(to: &Layout, x: &Arg<'_, T>, y: &mut Out<'_, T>
     let shape = x.shape();
     let (extents, strides) = (shape.extents(), &to.strides[..shape.rank()]);
     match y {
-        Out::Float(_, y) => copy::scatter_strided(extents, strides, to.offset, x.float(), y),
         Out::Index(_, y) => copy::scatter_strided(extents, strides, to.offset, x.index(), y),
+        y => copy::scatter_strided(extents, strides, to.offset, x.float(), y.float_mut()),
     }
 }
 
 /// The same number everywhere.
 pub(super) fn fill<T: Scalar>(y: &mut Out<'_, T>, value: f64) {
     match y {
-        Out::Float(_, y) => y.fill(T::lit(value)),
         Out::Index(_, y) => y.fill(value as Index),
+        y => y.float_mut().fill(T::lit(value)),
     }
 }

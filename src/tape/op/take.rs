@@ -83,10 +83,10 @@ impl<T: Scalar> Primitive<T> for Take {
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
         let (lanes, indices) = (Lanes::of(&x[0].shape(), self.axis), x[1].index());
         match (self.each, y) {
-            (Each::Slab, Out::Float(_, y)) => index::take(lanes, x[0].float(), indices, y),
             (Each::Slab, Out::Index(_, y)) => index::take(lanes, x[0].index(), indices, y),
-            (Each::Element, Out::Float(_, y)) => index::gather(lanes, x[0].float(), indices, y),
+            (Each::Slab, y) => index::take(lanes, x[0].float(), indices, y.float()),
             (Each::Element, Out::Index(_, y)) => index::gather(lanes, x[0].index(), indices, y),
+            (Each::Element, y) => index::gather(lanes, x[0].float(), indices, y.float()),
         }
     }
 

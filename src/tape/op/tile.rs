@@ -67,8 +67,8 @@ impl<T: Scalar> Primitive<T> for Tile {
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
         let (extents, strides) = walk(&self.repeats, &x[0].shape());
         match y {
-            Out::Float(_, y) => copy_strided(&extents, &strides, 0, x[0].float(), y),
             Out::Index(_, y) => copy_strided(&extents, &strides, 0, x[0].index(), y),
+            y => copy_strided(&extents, &strides, 0, x[0].float(), y.float()),
         }
         Ok(())
     }

@@ -236,7 +236,7 @@ impl<T: Scalar> IndexExpr<'_, T> {
 /// Copies elements one to one, whatever their type.
 pub(super) fn copy<T: Scalar>(x: &Arg<'_, T>, y: Out<'_, T>) {
     match y {
-        Out::Float(_, y) => y.copy_from_slice(x.float()),
         Out::Index(_, y) => y.copy_from_slice(x.index()),
+        y => y.float().copy_from_slice(x.float()),
     }
 }
