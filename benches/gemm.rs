@@ -18,10 +18,12 @@ mod kernel {
 }
 
 /// Operands are column-major; the first is given transposed in TN, the second in NT.
-const CASES: [(&str, [usize; 3]); 28] = [
+const CASES: [(&str, [usize; 3]); 30] = [
     ("NN", [128, 256, 784]),
     ("TN", [784, 256, 128]),
     ("NT", [128, 784, 256]),
+    ("NT", [128, 256, 128]),
+    ("NT", [512, 2048, 2048]),
     ("NN", [128, 10, 784]),
     ("TN", [784, 10, 128]),
     ("NT", [128, 784, 10]),

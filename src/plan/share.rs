@@ -9,7 +9,7 @@ use crate::tape::op::Units;
 
 /// Floating-point operations of a product below which a part is not worth a thread: some 10 µs.
 const PRODUCT: usize = 1 << 20;
-/// The same for elementwise operations and reductions, which wait for memory.
+/// The same for elementwise operations and reductions, and for the numbers they move.
 const ELEMENTWISE: usize = 1 << 16;
 /// Parameters of an optimizer step: each moves up to seven words.
 const PARAMETERS: usize = 1 << 14;
@@ -23,7 +23,8 @@ pub(super) fn shared<T: Scalar>(
 ) -> Shared {
     let (units, worth) = match code {
         Code::Map(code) => {
-            let work = code.len.saturating_mul(code.code.len());
+            let moved = code.inputs.len() + code.n_outputs;
+            let work = code.len.saturating_mul(code.code.len() + moved);
             (Units::Contiguous(code.len.div_ceil(BLOCK)), work / ELEMENTWISE)
         }
         Code::Rows(pass) => {

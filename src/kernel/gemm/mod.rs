@@ -385,6 +385,9 @@ fn contiguous<'a, T: Scalar>(src: MatRef<T>, out: &'a mut [T]) -> MatRef<'a, T> 
 /// Packing A pays from this many columns of C on, packing B from this many rows on.
 const PACK_A: usize = 64;
 const PACK_B: usize = 2048;
+/// The same where a column of B is not contiguous: its elements may all fall into a few sets of a
+/// cache, and each tile reads them again.
+const PACK_B_ROWS: usize = 256;
 
 /// [`Path::Tiles`]: the blocked product of Goto and van de Geijn (2008).
 fn tiles<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch: &mut [T]) {
@@ -392,7 +395,7 @@ fn tiles<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch
     let kernels = Kernels::<T>::get();
     let Blocks { mr, nr, mc, kc, nc } = Blocks::new::<T>(m, n, k);
     let pack_a = !a.unit_rows() || n >= PACK_A;
-    let pack_b = m >= PACK_B;
+    let pack_b = m >= if b.unit_rows() { PACK_B } else { PACK_B_ROWS };
     // Where A is copied as it is, the first tiles do that beside their sums.
     let in_tiles = pack_a && a.row_stride == 1 && c.row_stride == 1;
     let in_tiles = in_tiles && nr == kernels.tile_extents().1;
