@@ -1,7 +1,8 @@
 //! Row B2: losses against their closed forms, their kinks, extreme logits, and what they refuse.
 
 use gradtape::{
-    ANY, Error, ErrorKind, Expr, IndexExpr, Philox, Result, Scalar, Session, Tape, Tensor,
+    ANY, Error, ErrorKind, Expr, Index, IndexExpr, Passes, Philox, Result, Scalar, Session, Tape,
+    Tensor,
 };
 use rand_distr::{Distribution, StandardNormal};
 use std::f64::consts::{E, LN_2, TAU};
@@ -480,6 +481,51 @@ fn labels_without_a_meaning_are_errors_of_the_run() {
             assert_eq!((e.kind(), e.message()), (ErrorKind::Argument, &*text));
         }
     }
+}
+
+/// A plan that needs both takes exponentials once; no bit may differ from either alone.
+#[test]
+fn cross_entropy_and_its_slope_are_one_value_of_a_plan() -> Result<()> {
+    let rows: [&[usize]; 4] = [&[], &[3], &[0], &[2, 300]];
+    for rows in rows {
+        let shape = [rows, &[5]].concat();
+        let tape = Tape::<f64>::new();
+        let mut rng = Philox::new(3, 0);
+        let numbers = |rng: &mut Philox| rng.below(2001) as f64 / 100.0 - 10.0;
+        let z = tape.variable("z", Tensor::from_fn(&shape[..], |_| numbers(&mut rng))?);
+        let labels = Tensor::from_fn(rows, |at| at.iter().sum::<usize>() as Index % 5)?;
+        let loss = z.softmax_cross_entropy(tape.index_constant(labels));
+        let weights = tape.constant(Tensor::from_fn(rows, |_| numbers(&mut rng))?);
+        let slope = tape.gradient((loss * weights).sum(), &[z])?[0];
+        let second = tape.gradient(slope.square().sum(), &[z])?[0];
+        let all = Passes::ALL;
+        for passes in [
+            all,
+            Passes { simplify: false, ..all },
+            Passes { fuse: false, ..all },
+            Passes { share_memory: false, ..all },
+            Passes { stream: false, ..all },
+            Passes::NONE,
+        ] {
+            let mut session = Session::new(&tape)?.with_passes(passes);
+            for fetches in [vec![loss], vec![slope], vec![loss, slope], vec![slope, loss, second]] {
+                let got = session.run(&fetches, &[])?;
+                let want = session.interpret(&fetches, &[])?;
+                let same = |a: &Tensor<f64>, b: &Tensor<f64>| {
+                    a.shape() == b.shape()
+                        && a.as_slice()
+                            .iter()
+                            .zip(b.as_slice())
+                            .all(|(a, b)| a.to_bits() == b.to_bits())
+                };
+                assert!(got.iter().zip(&want).all(|(a, b)| same(a, b)), "{shape:?} {passes:?}");
+            }
+        }
+        let mut session = Session::new(&tape)?;
+        let report = session.report([loss, slope], &[])?.to_string();
+        assert_eq!(report.matches("softmax_").count(), 1, "{report}");
+    }
+    Ok(())
 }
 
 #[test]

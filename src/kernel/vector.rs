@@ -96,6 +96,38 @@ multiversion! {
 }
 
 multiversion! {
+    /// z ← xy, elementwise
+    pub(crate) fn product<T: Scalar>(z: &mut [T], x: &[T], y: &[T]) {
+        for ((z, &x), &y) in z.iter_mut().zip(x).zip(y) {
+            *z = x * y;
+        }
+    }
+}
+
+multiversion! {
+    /// z ← x/y, elementwise
+    pub(crate) fn divide<T: Scalar>(z: &mut [T], x: &[T], y: &[T]) {
+        for ((z, &x), &y) in z.iter_mut().zip(x).zip(y) {
+            *z = x / y;
+        }
+    }
+}
+
+multiversion! {
+    /// d ← 1 / (a/d + by² − cz²), elementwise, where that is a positive number of this type.
+    pub(crate) fn rescale<T: Scalar>(d: &mut [T], y: &[T], z: &[T], factors: [f64; 3]) {
+        let [a, b, c] = factors;
+        for ((d, y), z) in d.iter_mut().zip(y).zip(z) {
+            let (y, z) = (y.to_f64(), z.to_f64());
+            let new = T::lit(1.0 / (a / d.to_f64() + b * (y * y) - c * (z * z)));
+            if new > T::zero() && new < T::infinity() {
+                *d = new;
+            }
+        }
+    }
+}
+
+multiversion! {
     /// z ← x − y
     pub(crate) fn difference<T: Scalar>(z: &mut [T], x: &[T], y: &[T]) {
         for ((z, &x), &y) in z.iter_mut().zip(x).zip(y) {
@@ -154,6 +186,18 @@ mod tests {
             assert_eq!(z, want(|x, y| x - y), "{cpu:?}");
             multiply(&mut z, &y);
             assert_eq!(z, want(|x, y| (x - y) * y), "{cpu:?}");
+            product(&mut z, &x, &y);
+            assert_eq!(z, want(|x, y| x * y), "{cpu:?}");
+            divide(&mut z, &x, &y);
+            assert_eq!(z, want(|x, y| x / y), "{cpu:?}");
+            z.fill(2.0);
+            rescale(&mut z, &x, &y, [1.0, 0.5, 2.0]);
+            let rescaled = |x: f64, y: f64| match 1.0 / (0.5 + 0.5 * (x * x) - 2.0 * (y * y)) {
+                z if z > 0.0 => z,
+                _ => 2.0,
+            };
+            let close = |(z, want): (&f64, f64)| (z - want).abs() <= 1e-9 * want;
+            assert!(z.iter().zip(want(rescaled)).all(close), "{cpu:?}");
             let largest = x.iter().fold(0.0, |a: f64, x| a.max(x.abs()));
             assert_eq!(max_norm(&x), largest);
         });

@@ -6,7 +6,7 @@ use super::{Origin, Request};
 use crate::error::{Error, ErrorKind, Result};
 use crate::scalar::Scalar;
 use crate::shape::Shape;
-use crate::tape::op::{Effect, Leaf, Op, Primitive, ScalarOp, list};
+use crate::tape::op::{Effect, Leaf, Op, Primitive, ScalarOp, Slice, SoftmaxResidual, Span, list};
 use crate::tape::{Graph, NodeId};
 
 /// What the fetches need of a node.
@@ -89,6 +89,44 @@ fn seen<T: Scalar>(
     }
     let waits = inputs.iter().enumerate().skip(1).filter(|(i, _)| op.reads(*i));
     std::iter::once(of).chain(waits.map(|(_, &input)| input)).collect()
+}
+
+/// Whether this is the cross-entropy of some logits and labels and there is its slope, or the
+/// reverse, among the first `n` nodes and those that `is_computed`.
+fn has_pair<T: Scalar>(
+    graph: &Graph<T>,
+    id: NodeId,
+    n: usize,
+    is_computed: impl Fn(NodeId) -> bool,
+) -> bool {
+    let node = graph.node(id);
+    let is_other: fn(&Op<T>) -> bool = match node.op {
+        Op::SoftmaxCrossEntropy(_) => |op| matches!(op, Op::SoftmaxResidual(_)),
+        Op::SoftmaxResidual(_) => |op| matches!(op, Op::SoftmaxCrossEntropy(_)),
+        _ => return false,
+    };
+    (0..n as NodeId).filter(|&other| is_computed(other)).map(|other| graph.node(other)).any(
+        |other| (&other.inputs, other.guard) == (&node.inputs, node.guard) && is_other(&other.op),
+    )
+}
+
+/// A cross-entropy, or its slope, as a part of the one value that has both: exponentials are taken
+/// once.
+fn of_pair<T: Scalar>(program: &mut Program<T>, value: Value<T>) -> ValueId {
+    let Value { def, inputs, shape, dtype, source } = value;
+    let logits = program.value(inputs[0]).shape;
+    let (last, n_classes) = (logits.rank() - 1, logits.dim(logits.rank() - 1).unwrap_or(0));
+    let is_loss = matches!(def, Def::Op(Op::SoftmaxCrossEntropy(_)));
+    let mut add = |def, inputs, shape| program.add(Value { def, inputs, shape, dtype, source });
+
+    let pair = SoftmaxResidual { with_loss: true };
+    let pair = add(Def::Op(pair.into()), inputs, logits.with(last, n_classes + 1));
+    let (from, to) = if is_loss { (n_classes, n_classes + 1) } else { (0, n_classes) };
+    let mut spans = vec![Span::ALL; logits.rank()];
+    spans[last] = Span::new(from as isize, to as isize);
+    let part = Slice { spans: spans.into() };
+    let part = add(Def::Op(part.into()), vec![pair], logits.with(last, to - from));
+    if is_loss { add(Def::Alias, vec![part], shape) } else { part }
 }
 
 /// Two writers of one variable in one run have no order.
@@ -203,7 +241,11 @@ pub(super) fn lower<T: Scalar>(graph: &Graph<T>, request: Request<'_>) -> Result
                 let def = if op.is_view() { Def::Alias } else { Def::Op(node.op.clone()) };
                 let inputs = if op.is_view() { seen(&program, op, &inputs) } else { inputs };
                 let value = Value { def, inputs, shape, dtype: node.dtype, source: id };
+                let both = |other: NodeId| {
+                    needs[other as usize] == Need::Value && given_as[other as usize].is_none()
+                };
                 match passes.simplify {
+                    true if has_pair(graph, id, needs.len(), both) => of_pair(&mut program, value),
                     true => simplify(&mut program, value)?,
                     false => program.add(value),
                 }

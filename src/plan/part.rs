@@ -30,7 +30,9 @@ fn part<T: Scalar>(program: &Program<T>, id: ValueId) -> Option<(ValueId, Access
     let &from = value.inputs.first()?;
     let source = program.value(program.root(from));
     // Nothing else, so that no other pass has to know of parts.
-    let is_plain = source.elementwise().is_some() || !source.is_computed();
+    let is_plain = source.elementwise().is_some()
+        || !source.is_computed()
+        || matches!(source.def, Def::Op(Op::SoftmaxResidual(_)));
     if !is_plain || value.dtype != DType::Float {
         return None;
     }

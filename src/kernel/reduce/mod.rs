@@ -16,7 +16,7 @@ pub(crate) use cumsum::cumsum;
 pub(crate) use prod::{MAX_ORDER, prod_grad};
 pub(crate) use softmax::{
     SOFTMAX_SCRATCH, cross_entropy, log_softmax, logsumexp, softmax, softmax_residual,
-    softmax_scratch,
+    softmax_residual_and_loss, softmax_scratch,
 };
 
 use crate::kernel::cpu::multiversion;

@@ -33,14 +33,7 @@ pub(crate) fn softmax<T: Scalar>(
 ) {
     for block in Block::all(shape, axis) {
         let [top, sum, part, tile] = block.lanes(scratch);
-        block.max(x, top);
-        block.sum(sum, part, tile, |piece, terms| {
-            exp_shifted(&x[piece.clone()], top, terms);
-            y[piece].copy_from_slice(terms);
-        });
-        for piece in block.pieces() {
-            y[piece].iter_mut().zip(&*sum).for_each(|(y, &s)| *y /= s);
-        }
+        block.softmax(x, y, [top, sum, part, tile]);
     }
 }
 
@@ -113,12 +106,7 @@ pub(crate) fn cross_entropy<T: Scalar>(
         let [top, sum, part, tile] = block.lanes(scratch);
         block.max(x, top);
         block.sum(sum, part, tile, |piece, terms| exp_shifted(&x[piece], top, terms));
-        let log = &mut part[..block.width];
-        logs(&sum[..block.width], log);
-        for ((row, &log), &top) in (block.start..).zip(&*log).zip(&*top) {
-            let own = x[row + labels[row] as usize * block.stride];
-            y[row] = log - (own - top);
-        }
+        block.cross_entropy(x, labels, y, [top, sum, part]);
     }
     Ok(())
 }
@@ -137,10 +125,38 @@ pub(crate) fn softmax_residual<T: Scalar>(
     let axis = shape.rank() - 1;
     check(labels, shape.extents()[axis])?;
     softmax(shape, axis, x, y, scratch);
+    subtract_labels(labels, y);
+    Ok(())
+}
+
+/// [`softmax_residual`], then [`cross_entropy`], from one pass over x: the bits of both.
+///
+/// # Errors
+/// As [`cross_entropy`].
+pub(crate) fn softmax_residual_and_loss<T: Scalar>(
+    shape: &Shape,
+    x: &[T],
+    labels: &[Index],
+    y: &mut [T],
+    scratch: &mut [T],
+) -> Result<()> {
+    let axis = shape.rank() - 1;
+    check(labels, shape.extents()[axis])?;
+    let (residual, loss) = y.split_at_mut(x.len());
+    for block in Block::all(shape, axis) {
+        let [top, sum, part, tile] = block.lanes(scratch);
+        block.softmax(x, residual, [top, sum, part, tile]);
+        block.cross_entropy(x, labels, loss, [top, sum, part]);
+    }
+    subtract_labels(labels, residual);
+    Ok(())
+}
+
+/// y ← y − one-hot(label), a label for each row.
+fn subtract_labels<T: Scalar>(labels: &[Index], y: &mut [T]) {
     for (row, &label) in labels.iter().enumerate() {
         y[row + label as usize * labels.len()] -= T::one();
     }
-    Ok(())
 }
 
 /// y = exp(x − top)
@@ -232,6 +248,36 @@ impl Block {
         let mut rows = Dims::default();
         rows.push(self.n, self.stride);
         fold_lanes(Max, &x[self.start..], &rows, top);
+    }
+
+    /// Softmax of the rows; leaves the largest elements and the sums of exponentials in the first
+    /// two of the lanes' scratch.
+    fn softmax<T: Scalar>(&self, x: &[T], y: &mut [T], [top, sum, part, tile]: [&mut [T]; 4]) {
+        self.max(x, top);
+        self.sum(sum, part, tile, |piece, terms| {
+            exp_shifted(&x[piece.clone()], top, terms);
+            y[piece].copy_from_slice(terms);
+        });
+        for piece in self.pieces() {
+            y[piece].iter_mut().zip(&*sum).for_each(|(y, &s)| *y /= s);
+        }
+    }
+
+    /// The cross-entropy of the rows, along the last axis, whose largest elements are `top` and
+    /// whose sums of exponentials are `sum`.
+    fn cross_entropy<T: Scalar>(
+        &self,
+        x: &[T],
+        labels: &[Index],
+        y: &mut [T],
+        [top, sum, log]: [&mut [T]; 3],
+    ) {
+        let log = &mut log[..self.width];
+        logs(&sum[..self.width], log);
+        for ((row, &log), &top) in (self.start..).zip(&*log).zip(&*top) {
+            let own = x[row + labels[row] as usize * self.stride];
+            y[row] = log - (own - top);
+        }
     }
 
     /// For each lane the sum over its row of what `terms` writes for each piece, [`ROWS`] pieces

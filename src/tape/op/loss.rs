@@ -3,10 +3,13 @@
 
 use super::view::copy;
 use super::{
-    Arg, Cotangents, Derivative, Each, Out, Primitive, RowRule, Softmax, Take, TakeAdd, Vjp, list,
+    Arg, Cotangents, Derivative, Each, Out, Primitive, RowRule, Softmax, Span, Take, TakeAdd, Vjp,
+    list,
 };
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::kernel::reduce::{cross_entropy, softmax_residual, softmax_scratch};
+use crate::kernel::reduce::{
+    cross_entropy, softmax_residual, softmax_residual_and_loss, softmax_scratch,
+};
 use crate::scalar::{DType, Scalar};
 use crate::shape::{Axes, Shape};
 use crate::tape::{Expr, IndexExpr, Operand};
@@ -44,7 +47,11 @@ pub struct SoftmaxCrossEntropy;
 /// `(logits, labels)`: softmax(z) − one-hot(label) along the last axis, the slope of
 /// [`SoftmaxCrossEntropy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SoftmaxResidual;
+pub struct SoftmaxResidual {
+    /// Whether the cross-entropy follows, at one more position of the last axis. Plans ask for it
+    /// that need both, so that exponentials are taken once.
+    pub with_loss: bool,
+}
 
 impl Labels {
     fn expected(self) -> &'static str {
@@ -150,7 +157,7 @@ impl<T: Scalar> Primitive<T> for SoftmaxCrossEntropy {
     /// ct·(softmax(z) − one-hot(label))
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, .. } = at;
-        Ok(vec![Some(ct.tape().apply(SoftmaxResidual, x) * ct.expand_dims(&[-1])), None])
+        Ok(vec![Some(residual(x) * ct.expand_dims(&[-1])), None])
     }
 
     fn rows(&self, x: &[Shape], split: &[bool]) -> RowRule {
@@ -164,7 +171,12 @@ impl<T: Scalar> Primitive<T> for SoftmaxResidual {
     }
 
     fn shape(&self, x: &[Shape]) -> Result<Shape> {
-        class_labels(&x[0], &x[1]).map(|_| x[0])
+        class_labels(&x[0], &x[1])?;
+        let last = x[0].rank() - 1;
+        Ok(match x[0].dim(last) {
+            Some(n_classes) if self.with_loss => x[0].with(last, n_classes + 1),
+            _ => x[0],
+        })
     }
 
     fn dtype(&self, x: &[DType]) -> Result<DType> {
@@ -172,7 +184,8 @@ impl<T: Scalar> Primitive<T> for SoftmaxResidual {
     }
 
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
-        softmax_residual(&x[0].shape(), x[0].float(), x[1].index(), y.float(), scratch)
+        let kernel = if self.with_loss { softmax_residual_and_loss } else { softmax_residual };
+        kernel(&x[0].shape(), x[0].float(), x[1].index(), y.float(), scratch)
     }
 
     fn scratch(&self, x: &[Shape]) -> usize {
@@ -187,16 +200,32 @@ impl<T: Scalar> Primitive<T> for SoftmaxResidual {
         Primitive::<T>::derivative(&SoftmaxCrossEntropy, i)
     }
 
-    /// That of softmax.
+    /// That of softmax, and the residual times the loss's cotangent.
     fn vjp<'t>(&self, at: Vjp<'_, 't, T>) -> Result<Cotangents<'t, T>> {
         let Vjp { x, ct, .. } = at;
         let y = x[0].softmax(-1);
-        Ok(vec![Some(y * (ct - (ct * y).sum_keep(&[-1]))), None])
+        let of_softmax = |ct: Expr<'t, T>| y * (ct - (ct * y).sum_keep(&[-1]));
+        Ok(vec![
+            Some(match self.with_loss {
+                true => {
+                    let loss = residual(x) * ct.slice_axis(-1, -1..);
+                    of_softmax(ct.slice_axis(-1, Span::new(0, -1))) + loss
+                }
+                false => of_softmax(ct),
+            }),
+            None,
+        ])
     }
 
     fn rows(&self, x: &[Shape], split: &[bool]) -> RowRule {
         Primitive::<T>::rows(&SoftmaxCrossEntropy, x, split)
     }
+}
+
+/// The slope of the cross-entropy of these logits and labels.
+#[track_caller]
+fn residual<'t, T: Scalar>(x: &[Expr<'t, T>]) -> Expr<'t, T> {
+    x[0].tape().apply(SoftmaxResidual { with_loss: false }, x)
 }
 
 /// The shape of labels for these scores: theirs without the last axis.
@@ -364,5 +393,34 @@ impl<'t, T: Scalar> Expr<'t, T> {
         let target = target.on(self.tape());
         let target = if target.rank() == 0 { target.broadcast_like(self) } else { target };
         self.tape().apply(Target { of, labels }, &[target, self])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Philox, Session, Tape, Tensor};
+
+    /// Only plans make the pair, but its rule holds.
+    #[test]
+    fn the_pair_has_the_derivatives_of_both() -> Result<()> {
+        let tape = Tape::<f64>::new();
+        let mut rng = Philox::new(1, 0);
+        let mut numbers = |n| Tensor::from_fn([3, n], |_| rng.below(2001) as f64 / 1000.0 - 1.0);
+        let (z, ct) = (tape.variable("z", numbers(4)?), tape.constant(numbers(5)?));
+        let labels = tape.index_constant(Tensor::vector(vec![2, 0, 3])).as_node_expr();
+        let pair = tape.apply(SoftmaxResidual { with_loss: true }, &[z, labels]);
+        let loss = tape.apply(SoftmaxCrossEntropy, &[z, labels]).expand_dims(&[-1]);
+        let both = tape.concat(&[residual(&[z, labels]), loss], -1);
+        let of = |pair: Expr<'_, f64>| -> Result<_> {
+            let slope = tape.gradient((pair * ct).sum(), &[z])?[0];
+            let second = tape.gradient((slope * z).square().sum(), &[z])?[0];
+            Session::new(&tape)?.interpret([pair, slope, second], &[])
+        };
+        for (got, want) in of(pair)?.iter().zip(&of(both)?) {
+            let mut pairs = got.as_slice().iter().zip(want.as_slice());
+            assert!(pairs.all(|(got, want)| (got - want).abs() < 1e-13), "{got:?} {want:?}");
+        }
+        Ok(())
     }
 }
