@@ -1,8 +1,8 @@
 //! Row B2: losses against their closed forms, their kinks, extreme logits, and what they refuse.
 
 use gradtape::{
-    ANY, Error, ErrorKind, Expr, Index, IndexExpr, Passes, Philox, Result, Scalar, Session, Tape,
-    Tensor,
+    ANY, Error, ErrorKind, Expr, Index, IndexExpr, Passes, Philox, Result, Scalar, Session, Shape,
+    Tape, Tensor,
 };
 use rand_distr::{Distribution, StandardNormal};
 use std::f64::consts::{E, LN_2, TAU};
@@ -492,10 +492,11 @@ fn cross_entropy_and_its_slope_are_one_value_of_a_plan() -> Result<()> {
         let tape = Tape::<f64>::new();
         let mut rng = Philox::new(3, 0);
         let numbers = |rng: &mut Philox| rng.below(2001) as f64 / 100.0 - 10.0;
-        let z = tape.variable("z", Tensor::from_fn(&shape[..], |_| numbers(&mut rng))?);
-        let labels = Tensor::from_fn(rows, |at| at.iter().sum::<usize>() as Index % 5)?;
+        let z = tape.variable("z", Tensor::from_fn(Shape::new(&shape)?, |_| numbers(&mut rng))?);
+        let labels =
+            Tensor::from_fn(Shape::new(rows)?, |at| at.iter().sum::<usize>() as Index % 5)?;
         let loss = z.softmax_cross_entropy(tape.index_constant(labels));
-        let weights = tape.constant(Tensor::from_fn(rows, |_| numbers(&mut rng))?);
+        let weights = tape.constant(Tensor::from_fn(Shape::new(rows)?, |_| numbers(&mut rng))?);
         let slope = tape.gradient((loss * weights).sum(), &[z])?[0];
         let second = tape.gradient(slope.square().sum(), &[z])?[0];
         let all = Passes::ALL;

@@ -4,10 +4,11 @@
 
 use super::{Dims, LANES, Max, ROWS, Sum, around, fold_lanes, fold_run};
 use crate::error::Result;
-use crate::kernel::cpu::Level;
+use crate::kernel::cpu::{Level, multiversion};
 use crate::kernel::index::check;
 use crate::kernel::map::{Function, each1, each2};
 use crate::kernel::math::{Elementary, Math};
+use crate::kernel::vector::add;
 use crate::scalar::{Index, Scalar, of_type};
 use crate::shape::Shape;
 use std::ops::Range;
@@ -159,6 +160,13 @@ fn subtract_labels<T: Scalar>(labels: &[Index], y: &mut [T]) {
     }
 }
 
+multiversion! {
+    /// y ← y/x, for as many as y has.
+    fn divide<T: Scalar>(y: &mut [T], x: &[T]) {
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y /= x);
+    }
+}
+
 /// y = exp(x − top)
 fn exp_shifted<T: Scalar>(x: &[T], top: &[T], y: &mut [T]) {
     type Kernel<T> = fn(&[T], &[T], &mut [T]);
@@ -259,7 +267,7 @@ impl Block {
             y[piece].copy_from_slice(terms);
         });
         for piece in self.pieces() {
-            y[piece].iter_mut().zip(&*sum).for_each(|(y, &s)| *y /= s);
+            divide(&mut y[piece], sum);
         }
     }
 
@@ -295,7 +303,7 @@ impl Block {
         for piece in self.pieces() {
             let tile = &mut tile[..piece.len()];
             terms(piece, tile);
-            part.iter_mut().zip(tile).for_each(|(p, t)| *p += *t);
+            add(&mut part[..tile.len()], tile);
             n_parts += 1;
             if n_parts % ROWS == 0 {
                 sum.iter_mut().zip(&mut *part).for_each(|(s, p)| *s += std::mem::take(p));
