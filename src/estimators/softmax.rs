@@ -67,7 +67,7 @@ impl SoftmaxRegression {
         let start = DMatrix::zeros(design.width(), n_classes);
         // Products with the Hessian of all classes cost more than they save. Features that are
         // orthonormal under the curvature near the minimum save a quarter of the evaluations, as
-        // the diagonal does, but take ten times as many where C is large.
+        // the diagonal does, but take several times as many where C is large.
         let mut method = Lbfgs::new().with_history(HISTORY).with_gradient_tolerance(self.tolerance);
         if start.len() > 2 * HISTORY {
             method = method.with_diagonal();
