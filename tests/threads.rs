@@ -6,8 +6,8 @@ mod support;
 use gradtape::nn::{Activation, Init, Mlp};
 use gradtape::optim::{Adam, Clip};
 use gradtape::{
-    ANY, Arg, Conv, Cotangents, Expr, Index, Out, Passes, Philox, Pool, Primitive, Result, RowRule,
-    Scalar, Session, Shape, Tape, Tensor, Units, Vjp,
+    ANY, Arg, Cell, Conv, Cotangents, Expr, Index, Out, Passes, Philox, Pool, Primitive, Result,
+    RowRule, Scalar, Session, Shape, Steps, Tape, Tensor, Units, Vjp,
 };
 use std::ops::Range;
 use support::counted;
@@ -124,6 +124,77 @@ fn rows_of_a_users_op() -> Result<()> {
         check::<f64>(inputs, |[x, y]| vec![x.tape().custom(SquareRows(unit), &[x * y])])?;
     }
     gradtape::check::op(SquareRows(2), &[vec![normal([5, 3], 3)?], vec![normal([1], 4)?]])?;
+    Ok(())
+}
+
+/// A cell over sequences of all kinds: their number, reversed, from states, of lengths.
+fn recurrences<T: Scalar>(cell: Cell) -> Result<()> {
+    const HIDDEN: usize = 40;
+    // So long that 33 sequences are worth several threads.
+    let (width, time) = (cell.gates() * HIDDEN, 28 / cell.gates());
+    let kinds = [(1, 0), (15, 1), (16, 2), (33, 4), (33, 3), (17, 7)];
+    check::<T>([normal([33, time, width], 1)?, normal([HIDDEN, width], 2)?], |[x, wh]| {
+        let (tape, wh) = (x.tape(), wh / 5);
+        let mut values = vec![];
+        for (batch, kind) in kinds {
+            let pre = x.slice_axis(0, ..batch as isize);
+            let mut steps = Steps::new();
+            if kind & 1 != 0 {
+                steps = steps.reversed();
+            }
+            if kind & 2 != 0 {
+                let first = pre.index_axis(1, 3).slice_axis(1, ..HIDDEN as isize);
+                steps = steps.with_initial(&vec![first; cell.states()]);
+            }
+            if kind & 4 != 0 {
+                let lengths = (0..batch).map(|i| (i * 7 % (time + 1)) as Index).collect();
+                steps = steps.with_lengths(tape.index_constant(Tensor::vector(lengths)));
+            }
+            if cell == Cell::Gru {
+                steps = steps.with_hidden_bias(wh.index_axis(1, 5));
+            }
+            let (y, last) = pre.recurrent_states(cell, wh, &steps);
+            values.push(y);
+            values.extend(last);
+        }
+        values
+    })?;
+    Ok(())
+}
+
+#[test]
+fn recurrent_cells() -> Result<()> {
+    for cell in [Cell::Lstm, Cell::Gru, Cell::Tanh] {
+        recurrences::<f32>(cell)?;
+        recurrences::<f64>(cell)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_recurrence_is_shared_by_its_rows() -> Result<()> {
+    // Of many rows the states that are read of it, too.
+    for (batch, shared) in [(15, 0), (16, 0), (17, 1), (100, 2)] {
+        let tape = Tape::<f32>::new();
+        let pre = tape.variable("pre", normal([batch, 8, 4 * 64], 1)?);
+        let wh = tape.variable("wh", normal([64, 4 * 64], 2)?);
+        let y = pre.recurrent(Cell::Lstm, wh, &Steps::new());
+        let mut session = Session::new(&tape)?.with_threads(2)?;
+        assert_eq!(session.report(y, &[])?.shared, shared, "{batch} rows");
+    }
+    Ok(())
+}
+
+#[test]
+fn slabs_by_index() -> Result<()> {
+    let inputs = || Ok([normal([64, 600], 1)?, normal([64, 600], 2)?]);
+    let indices = Tensor::from_fn([40, 30], |at| (at[0] * 7 + at[1] * 5) as Index % 64)?;
+    check::<f32>(inputs()?, |[x, y]| {
+        vec![(x * y).take(0, x.tape().index_constant(indices.clone()))]
+    })?;
+    let inputs = [normal([5, 20, 600], 3)?, normal([5, 20, 600], 4)?];
+    let indices = Tensor::from_fn([50], |at| (at[0] * at[0]) as Index % 20)?;
+    check::<f64>(inputs, |[x, y]| vec![(x * y).take(1, x.tape().index_constant(indices.clone()))])?;
     Ok(())
 }
 

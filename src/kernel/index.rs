@@ -4,7 +4,7 @@
 use crate::error::{Result, bail};
 use crate::scalar::{Element, Index, Scalar};
 use crate::shape::Shape;
-use std::ops::AddAssign;
+use std::ops::{AddAssign, Range};
 
 /// A tensor seen along one axis: `[inner, extent, outer]`, the axes before and after it folded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,12 @@ impl Lanes {
             extent: extents[axis],
             outer: extents[axis + 1..].iter().product(),
         }
+    }
+
+    /// These positions of the axes after, and where in memory they are.
+    pub fn part(self, outer: &Range<usize>) -> (Lanes, Range<usize>) {
+        let each = self.inner * self.extent;
+        (Lanes { outer: outer.len(), ..self }, each * outer.start..each * outer.end)
     }
 
     fn len(self) -> usize {

@@ -377,7 +377,7 @@ fn dots<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch:
 }
 
 /// The matrix with contiguous rows, in `out`.
-fn contiguous<'a, T: Scalar>(src: MatRef<T>, out: &'a mut [T]) -> MatRef<'a, T> {
+pub(crate) fn contiguous<'a, T: Scalar>(src: MatRef<T>, out: &'a mut [T]) -> MatRef<'a, T> {
     pack(src.t(), src.cols, out);
     MatRef { data: out, row_stride: src.cols, col_stride: 1, ..src }
 }

@@ -1,67 +1,49 @@
 //! Backpropagation through time: the cotangents of what enters each step.
 
 use super::forward::quarters;
-use super::{Cell, Cotangent, ROWS, Read, Rows, Sequence, add_product, cell, cut, ended};
-use crate::kernel::gemm::MatRef;
+use super::{Block, Cell, Cotangent, Read, Rows, Sequence, add_product, cell, cut, ended};
+use crate::kernel::gemm::{MatRef, contiguous};
 use crate::kernel::math::Elementary;
+use crate::kernel::team::Runs;
 use crate::scalar::Scalar;
 
 pub(super) fn run<T: Elementary>(
     sequence: &Sequence,
     x: &Cotangent<T>,
-    y: &mut [T],
+    mut y: Runs<T>,
     mut scratch: &mut [T],
 ) {
-    let (batch, hidden, inner) =
-        (sequence.batch, sequence.hidden, sequence.cell.gates() * sequence.hidden);
+    let (hidden, inner) = (sequence.hidden, sequence.cell.gates() * sequence.hidden);
     if hidden == 0 {
         return;
     }
     // Every step multiplies by Whᵀ, whose columns are then contiguous.
-    let transposed = cut(&mut scratch, inner * hidden);
-    transpose(x.wh, hidden, transposed);
-    for first in (0..batch).step_by(ROWS) {
-        let n = ROWS.min(batch - first);
-        some_rows(sequence, x, transposed, first, n, y, scratch);
-    }
-}
-
-/// Rows as columns, in squares that stay in L1.
-fn transpose<T: Scalar>(x: &[T], rows: usize, y: &mut [T]) {
-    const SIDE: usize = 16;
-    let cols = x.len() / rows;
-    for j0 in (0..cols).step_by(SIDE) {
-        for i0 in (0..rows).step_by(SIDE) {
-            for i in i0..rows.min(i0 + SIDE) {
-                for j in j0..cols.min(j0 + SIDE) {
-                    y[j + cols * i] = x[i + rows * j];
-                }
-            }
-        }
+    let wh = MatRef::strided(x.wh, (hidden, inner), (1, hidden));
+    let transposed = contiguous(wh, cut(&mut scratch, inner * hidden)).t();
+    for block in sequence.blocks(y.range()) {
+        some_rows(sequence, x, transposed, &block, &mut y, scratch);
     }
 }
 
 fn some_rows<T: Elementary>(
     sequence: &Sequence,
     x: &Cotangent<T>,
-    transposed: &[T],
-    first: usize,
-    n: usize,
-    y: &mut [T],
+    transposed: MatRef<T>,
+    rows: &Block,
+    y: &mut Runs<T>,
     mut scratch: &mut [T],
 ) {
-    let Sequence { cell, batch, time, hidden, .. } = *sequence;
+    let (Sequence { cell, batch, time, hidden, .. }, Block { first, n, whole }) =
+        (*sequence, *rows);
     let input = Rows::by_step(first, n, batch, cell.packed() * hidden);
     let read = Rows::over_time(first, n, batch, sequence.read_positions(x.read));
     let output = Rows::over_time(first, n, batch, time + usize::from(x.states));
-    let inner = cell.gates() * hidden;
-    let weights = MatRef::strided(transposed, (inner, hidden), (1, inner));
-    let columns = sequence.block_columns(n);
+    let columns = sequence.block_columns(whole);
     let mut dh = cut(&mut scratch, n * hidden);
     let mut dc = cut(&mut scratch, n * hidden);
     let mut new_dh = cut(&mut scratch, n * hidden);
     let mut new_dc = cut(&mut scratch, n * hidden);
-    let da = cut(&mut scratch, n * inner);
+    let da = cut(&mut scratch, n * transposed.rows);
     let kept = cut(&mut scratch, 4 * n * columns);
     let rest = cut(&mut scratch, 3 * n * columns);
 
@@ -136,7 +118,7 @@ fn some_rows<T: Elementary>(
             }
         }
         if steps_left > 0 || x.states {
-            add_product(n, da, weights, new_dh, scratch);
+            add_product(rows, da, transposed, new_dh, scratch);
             if x.read == Read::Previous {
                 add(&read, x.ct, step.at, new_dh);
             }

@@ -1,38 +1,37 @@
 //! All steps of a sequence, and what its gradient will read.
 
-use super::{Cell, Inputs, ROWS, Rows, Sequence, add_product, cell, cut, ended};
+use super::{Block, Cell, Inputs, Rows, Sequence, add_product, cell, cut, ended};
 use crate::kernel::gemm::MatRef;
 use crate::kernel::math::Elementary;
+use crate::kernel::team::Runs;
 
 pub(super) fn run<T: Elementary>(
     sequence: &Sequence,
     x: &Inputs<T>,
-    packed: &mut [T],
+    mut packed: Runs<T>,
     scratch: &mut [T],
 ) {
-    let batch = sequence.batch;
     if sequence.hidden == 0 {
         return;
     }
-    for first in (0..batch).step_by(ROWS) {
-        let n = ROWS.min(batch - first);
-        some_rows(sequence, x, first, n, packed, scratch);
+    for block in sequence.blocks(packed.range()) {
+        some_rows(sequence, x, &block, &mut packed, scratch);
     }
 }
 
 fn some_rows<T: Elementary>(
     sequence: &Sequence,
     x: &Inputs<T>,
-    first: usize,
-    n: usize,
-    packed: &mut [T],
+    rows: &Block,
+    packed: &mut Runs<T>,
     mut scratch: &mut [T],
 ) {
-    let Sequence { cell, batch, time, hidden, .. } = *sequence;
+    let (Sequence { cell, batch, time, hidden, .. }, Block { first, n, whole }) =
+        (*sequence, *rows);
     let input = Rows::over_time(first, n, batch, time);
     let output = Rows::by_step(first, n, batch, cell.packed() * hidden);
     let state = Rows::by_step(first, n, batch, hidden);
-    let columns = sequence.block_columns(n);
+    let columns = sequence.block_columns(whole);
     let mut h = cut(&mut scratch, n * hidden);
     let mut c = cut(&mut scratch, n * hidden);
     let mut new_h = cut(&mut scratch, n * hidden);
@@ -66,7 +65,7 @@ fn some_rows<T: Elementary>(
                 let part = if cell == Cell::Gru && gate == 2 { 3 } else { gate };
                 let weights = &x.wh[hidden * (gate * hidden + j)..];
                 let weights = MatRef::strided(weights, (hidden, columns), (1, hidden));
-                add_product(n, h, weights, parts[part], scratch);
+                add_product(rows, h, weights, parts[part], scratch);
             }
             let (h_part, c_part) = (&h[block.clone()], &c[block.clone()]);
             let (new_h, new_c) = (&mut new_h[block.clone()], &mut new_c[block]);

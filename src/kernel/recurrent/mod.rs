@@ -9,7 +9,9 @@ mod forward;
 mod tests;
 
 use crate::kernel::gemm::{MatMut, MatRef, gemm, gemm_scratch};
+use crate::kernel::team::Runs;
 use crate::scalar::{Index, Scalar, of_type};
+use std::ops::Range;
 
 /// The cells, with h for the state, H for its extent and a, of `[batch, G·H]`, for the part of the
 /// input in a step's pre-activations. Blocks of H columns stand in the order of the letters.
@@ -122,6 +124,8 @@ struct Step {
 
 /// Samples that go through all steps together: some vectors of both types.
 const ROWS: usize = 64;
+/// Samples that threads do not share: a cache line of f32, which is a vector of AVX-512.
+pub(crate) const UNIT: usize = 16;
 /// About how many elements of a gate are worked on at a time, so that all gates stay in L1.
 const BLOCK: usize = 1024;
 /// Columns of a product made at a time: so few that gemm reads the state in place.
@@ -131,16 +135,18 @@ impl Sequence {
     /// The elements of the forward result, `[batch, packed·H, time + 1]`: at position p the
     /// states, and in the blocks after them what is kept of the step at p. A sequence that has
     /// ended keeps its state. Time comes last, so that what a step reads and writes is one piece.
-    pub(crate) fn forward<T: Scalar>(&self, x: &Inputs<T>, packed: &mut [T], scratch: &mut [T]) {
-        type Run<T> = for<'a> fn(&Sequence, &Inputs<'a, T>, &mut [T], &mut [T]);
+    /// Samples are the range of the runs, whose period is the batch.
+    pub(crate) fn forward<T: Scalar>(&self, x: &Inputs<T>, packed: Runs<T>, scratch: &mut [T]) {
+        type Run<T> = for<'a> fn(&Sequence, &Inputs<'a, T>, Runs<'a, T>, &mut [T]);
         let (single, double): (Run<f32>, Run<f64>) = (forward::run, forward::run);
         of_type::<Run<T>>(&single, &double)(self, x, packed, scratch);
     }
 
     /// The cotangents of what enters each step, `[batch, time, cotangents·H]`; if the states' are
-    /// wanted, at one more position after the last those of the first states.
-    pub(crate) fn backward<T: Scalar>(&self, x: &Cotangent<T>, y: &mut [T], scratch: &mut [T]) {
-        type Run<T> = for<'a> fn(&Sequence, &Cotangent<'a, T>, &mut [T], &mut [T]);
+    /// wanted, at one more position after the last those of the first states. Samples are as in
+    /// [`Sequence::forward`].
+    pub(crate) fn backward<T: Scalar>(&self, x: &Cotangent<T>, y: Runs<T>, scratch: &mut [T]) {
+        type Run<T> = for<'a> fn(&Sequence, &Cotangent<'a, T>, Runs<'a, T>, &mut [T]);
         let (single, double): (Run<f32>, Run<f64>) = (backward::run, backward::run);
         of_type::<Run<T>>(&single, &double)(self, x, y, scratch);
     }
@@ -167,13 +173,14 @@ impl Sequence {
         states.saturating_mul(2 * self.cell.gates() * self.hidden + 30)
     }
 
-    /// What is read of the forward result: `[batch, time, H]`, and with the last states
-    /// `[batch, time + states, H]`.
+    /// What is read of the forward result: these columns of `[batch, time, H]`, and with the last
+    /// states of `[batch, time + states, H]`.
     pub(crate) fn read<T: Scalar>(
         &self,
         read: Read,
         packed: &[T],
         lengths: Option<&[Index]>,
+        columns: Range<usize>,
         y: &mut [T],
     ) {
         let Sequence { cell, batch, time, hidden, .. } = *self;
@@ -181,21 +188,22 @@ impl Sequence {
             return;
         }
         let rows = Rows::over_time(0, batch, batch, self.read_positions(read));
+        let (n, mut y) = (columns.len(), Runs::new(y, batch));
         let state = |position: usize, state: usize| {
-            &packed[batch * hidden * (state + cell.packed() * position)..][..batch * hidden]
+            let column = hidden * (state + cell.packed() * position) + columns.start;
+            &packed[batch * column..][..batch * n]
         };
         for step in self.steps() {
             let position = if read == Read::Previous { step.before } else { step.after };
-            rows.store(state(position, 0), step.at, 0, y);
+            rows.store(state(position, 0), step.at, 0, &mut y);
             if read != Read::Previous {
                 ended(lengths, &rows, step.at, |row| {
-                    let (at, column) = rows.place(step.at, 0);
-                    (0..hidden).for_each(|j| y[at + row + j * column] = T::zero());
+                    (0..n).for_each(|j| y.run(rows.run(step.at, j))[row] = T::zero());
                 });
             }
         }
         for number in 0..self.read_positions(read) - time {
-            rows.store(state(self.last(), number), time + number, 0, y);
+            rows.store(state(self.last(), number), time + number, 0, &mut y);
         }
     }
 
@@ -226,10 +234,29 @@ impl Sequence {
         self.time - self.first()
     }
 
+    /// Some samples, in blocks that go through all steps together.
+    fn blocks(&self, rows: Range<usize>) -> impl Iterator<Item = Block> {
+        let (batch, Range { start, end }) = (self.batch, rows);
+        (start / ROWS * ROWS..end).step_by(ROWS).map(move |first| {
+            let (whole, own) = (ROWS.min(batch - first), first.max(start));
+            Block { first: own, n: end.min(first + whole) - own, whole }
+        })
+    }
+
     /// The columns of a gate that are worked on at a time.
     fn block_columns(&self, rows: usize) -> usize {
         (BLOCK / rows.max(1)).max(8).min(self.hidden)
     }
+}
+
+/// Neighboring samples that go through all steps together.
+#[derive(Clone, Copy)]
+struct Block {
+    first: usize,
+    n: usize,
+    /// How many it would be if threads did not share them. This decides how products are computed,
+    /// so that no bit shows who did which samples.
+    whole: usize,
 }
 
 /// Some neighboring samples of a tensor of positions in time and columns.
@@ -237,7 +264,8 @@ impl Sequence {
 struct Rows {
     first: usize,
     n: usize,
-    /// From a position to the next, and from a column to the next.
+    batch: usize,
+    /// From a position to the next, and from a column to the next, in runs of the batch.
     position: usize,
     column: usize,
 }
@@ -245,17 +273,22 @@ struct Rows {
 impl Rows {
     /// Of `[batch, positions, columns]`.
     fn over_time(first: usize, n: usize, batch: usize, positions: usize) -> Rows {
-        Rows { first, n, position: batch, column: batch * positions }
+        Rows { first, n, batch, position: 1, column: positions }
     }
 
     /// Of `[batch, columns, positions]`.
     fn by_step(first: usize, n: usize, batch: usize, columns: usize) -> Rows {
-        Rows { first, n, position: batch * columns, column: batch }
+        Rows { first, n, batch, position: columns, column: 1 }
+    }
+
+    /// The run of the batch that this column is at a position.
+    fn run(&self, position: usize, column: usize) -> usize {
+        self.position * position + self.column * column
     }
 
     /// Where this column begins at a position, and the distance of the next one.
     fn place(&self, position: usize, column: usize) -> (usize, usize) {
-        (self.first + self.position * position + self.column * column, self.column)
+        (self.first + self.batch * self.run(position, column), self.batch * self.column)
     }
 
     /// Columns from `column` on, as many as `to` has room for.
@@ -263,10 +296,10 @@ impl Rows {
         let (at, step) = self.place(position, column);
         match self.n {
             n if n == step => to.copy_from_slice(&x[at..][..to.len()]),
-            8 => copy::<T, 8>(x, at, step, to, 0, 8),
-            16 => copy::<T, 16>(x, at, step, to, 0, 16),
-            32 => copy::<T, 32>(x, at, step, to, 0, 32),
-            ROWS => copy::<T, ROWS>(x, at, step, to, 0, ROWS),
+            8 => load::<T, 8>(x, at, step, to),
+            16 => load::<T, 16>(x, at, step, to),
+            32 => load::<T, 32>(x, at, step, to),
+            ROWS => load::<T, ROWS>(x, at, step, to),
             n => {
                 for (j, to) in to.chunks_exact_mut(n).enumerate() {
                     to.copy_from_slice(&x[at + j * step..][..n]);
@@ -276,54 +309,61 @@ impl Rows {
     }
 
     /// Puts columns at `column` and after it.
-    fn store<T: Scalar>(&self, from: &[T], position: usize, column: usize, y: &mut [T]) {
-        let (at, step) = self.place(position, column);
+    fn store<T: Scalar>(&self, from: &[T], position: usize, column: usize, y: &mut Runs<T>) {
+        let (at, run) = (self.first - y.range().start, self.run(position, column));
         match self.n {
-            n if n == step => y[at..][..from.len()].copy_from_slice(from),
-            8 => copy::<T, 8>(from, 0, 8, y, at, step),
-            16 => copy::<T, 16>(from, 0, 16, y, at, step),
-            32 => copy::<T, 32>(from, 0, 32, y, at, step),
-            ROWS => copy::<T, ROWS>(from, 0, ROWS, y, at, step),
+            8 => store::<T, 8>(from, y, run, self.column, at),
+            16 => store::<T, 16>(from, y, run, self.column, at),
+            32 => store::<T, 32>(from, y, run, self.column, at),
+            ROWS => store::<T, ROWS>(from, y, run, self.column, at),
             n => {
                 for (j, from) in from.chunks_exact(n).enumerate() {
-                    y[at + j * step..][..n].copy_from_slice(from);
+                    y.run(run + j * self.column)[at..][..n].copy_from_slice(from);
                 }
             }
         }
     }
 
     /// Zeros in so many columns from `column` on.
-    fn clear<T: Scalar>(&self, position: usize, column: usize, columns: usize, y: &mut [T]) {
-        let (at, step) = self.place(position, column);
-        (0..columns).for_each(|j| y[at + j * step..][..self.n].fill(T::zero()));
+    fn clear<T: Scalar>(&self, position: usize, column: usize, columns: usize, y: &mut Runs<T>) {
+        let at = self.first - y.range().start;
+        for column in column..column + columns {
+            y.run(self.run(position, column))[at..][..self.n].fill(T::zero());
+        }
     }
 }
 
-/// Columns of a known length, which makes a copy a few moves; the side with columns one after the
-/// other says how many there are.
+/// [`Rows::load`] of a known number, which makes a copy a few moves.
 #[inline(always)]
-fn copy<T: Scalar, const N: usize>(
-    x: &[T],
-    x_at: usize,
-    x_step: usize,
-    y: &mut [T],
-    y_at: usize,
-    y_step: usize,
-) {
-    let columns = if x_step == N { x.len() / N } else { y.len() / N };
-    for j in 0..columns {
-        let from = x.get(x_at + j * x_step..).and_then(|x| x.first_chunk::<N>());
-        let to = y.get_mut(y_at + j * y_step..).and_then(|y| y.first_chunk_mut::<N>());
-        if let (Some(from), Some(to)) = (from, to) {
+fn load<T: Scalar, const N: usize>(x: &[T], at: usize, step: usize, to: &mut [T]) {
+    for (j, to) in to.as_chunks_mut::<N>().0.iter_mut().enumerate() {
+        if let Some(from) = x.get(at + j * step..).and_then(|x| x.first_chunk()) {
             *to = *from;
         }
     }
 }
 
-/// C += A·B for A and C of contiguous columns, some columns at a time.
-fn add_product<T: Scalar>(rows: usize, a: &[T], b: MatRef<T>, c: &mut [T], scratch: &mut [T]) {
-    let (inner, cols) = (b.rows, b.cols);
-    let a = MatRef::strided(a, (rows, inner), (1, rows));
+/// [`Rows::store`] of a known number.
+#[inline(always)]
+fn store<T: Scalar, const N: usize>(
+    from: &[T],
+    y: &mut Runs<T>,
+    run: usize,
+    step: usize,
+    at: usize,
+) {
+    for (j, from) in from.as_chunks::<N>().0.iter().enumerate() {
+        if let Some(to) = y.run(run + j * step).get_mut(at..).and_then(|y| y.first_chunk_mut()) {
+            *to = *from;
+        }
+    }
+}
+
+/// C += A·B for A and C of contiguous columns, which are rows of a block, some columns at a time.
+fn add_product<T: Scalar>(block: &Block, a: &[T], b: MatRef<T>, c: &mut [T], scratch: &mut [T]) {
+    let (rows, inner, cols) = (block.n, b.rows, b.cols);
+    let whole = (block.whole, inner);
+    let a = MatRef { whole, ..MatRef::strided(a, (rows, inner), (1, rows)) };
     for j in (0..cols).step_by(COLUMNS) {
         let part = j..cols.min(j + COLUMNS);
         let data = &mut c[rows * j..rows * part.end];

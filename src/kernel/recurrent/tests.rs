@@ -1,5 +1,5 @@
 //! Both ways at every level of the CPU: the states against the equations on single numbers, the
-//! gradients against differences of the states.
+//! gradients against differences of the states, parts against the whole.
 
 use super::*;
 use crate::kernel::cpu::Cpu;
@@ -7,6 +7,19 @@ use crate::kernel::cpu::Cpu;
 fn numbers(n: usize, seed: u64) -> Vec<f64> {
     let mut rng = crate::Philox::new(seed, 0);
     (0..n).map(|_| rng.below(2001) as f64 / 1000.0 - 1.0).collect()
+}
+
+/// The samples cut before each of these, as threads would have them.
+fn parts<'a, T>(whole: Runs<'a, T>, cuts: &[usize]) -> Vec<Runs<'a, T>> {
+    let (mut parts, mut rest) = (vec![], whole);
+    for cut in cuts {
+        let at = cut - rest.range().start;
+        let (part, others) = rest.split_at(at);
+        parts.push(part);
+        rest = others;
+    }
+    parts.push(rest);
+    parts
 }
 
 /// What a forward pass is given, with everything there is.
@@ -34,7 +47,7 @@ impl Given {
         }
     }
 
-    fn forward<T: Scalar>(&self) -> Vec<T> {
+    fn forward<T: Scalar>(&self, cuts: &[usize]) -> Vec<T> {
         let Sequence { cell, batch, time, hidden, .. } = self.sequence;
         let lit = |x: &[f64]| -> Vec<T> { x.iter().map(|&x| T::lit(x)).collect() };
         let (pre, wh, bias) = (lit(&self.pre), lit(&self.wh), lit(&self.bias));
@@ -48,8 +61,10 @@ impl Given {
         };
         // What memory holds before is arbitrary; NaN shows if it is read.
         let mut packed = vec![T::lit(f64::NAN); batch * (time + 1) * cell.packed() * hidden];
-        let mut scratch = vec![T::lit(f64::NAN); self.sequence.scratch::<T>()];
-        self.sequence.forward(&inputs, &mut packed, &mut scratch);
+        for part in parts(Runs::new(&mut packed, batch), cuts) {
+            let mut scratch = vec![T::lit(f64::NAN); self.sequence.scratch::<T>()];
+            self.sequence.forward(&inputs, part, &mut scratch);
+        }
         packed
     }
 
@@ -96,23 +111,26 @@ impl Given {
     }
 
     /// ⟨ct, outputs and last states⟩ and the cotangents of what enters each step.
-    fn backward(&self, ct: &[f64]) -> (f64, Vec<f64>) {
+    fn backward<T: Scalar>(&self, ct: &[f64], cuts: &[usize]) -> (f64, Vec<T>) {
         let Sequence { cell, batch, time, hidden, .. } = self.sequence;
-        let (packed, read) = (self.forward::<f64>(), Read::OutputsAndLast);
-        let mut outputs = vec![f64::NAN; ct.len()];
-        self.sequence.read(read, &packed, Some(&self.lengths), &mut outputs);
+        let (packed, read) = (self.forward::<T>(&[]), Read::OutputsAndLast);
+        let [wh, own_ct] = [&self.wh, ct].map(|x| x.iter().map(|&x| T::lit(x)).collect::<Vec<_>>());
+        let mut outputs = vec![T::lit(f64::NAN); ct.len()];
+        self.sequence.read(read, &packed, Some(&self.lengths), 0..hidden, &mut outputs);
         let cotangent = Cotangent {
             packed: &packed,
-            wh: &self.wh,
+            wh: &wh,
             lengths: Some(&self.lengths),
-            ct,
+            ct: &own_ct,
             read,
             states: true,
         };
-        let mut y = vec![f64::NAN; batch * (time + 1) * cell.cotangents() * hidden];
-        let mut scratch = vec![f64::NAN; self.sequence.scratch_of_backward::<f64>()];
-        self.sequence.backward(&cotangent, &mut y, &mut scratch);
-        (outputs.iter().zip(ct).map(|(y, ct)| y * ct).sum(), y)
+        let mut y = vec![T::lit(f64::NAN); batch * (time + 1) * cell.cotangents() * hidden];
+        for part in parts(Runs::new(&mut y, batch), cuts) {
+            let mut scratch = vec![T::lit(f64::NAN); self.sequence.scratch_of_backward::<T>()];
+            self.sequence.backward(&cotangent, part, &mut scratch);
+        }
+        (outputs.iter().zip(ct).map(|(y, ct)| y.to_f64() * ct).sum(), y)
     }
 }
 
@@ -132,7 +150,7 @@ fn states_are_those_of_the_equations_at_every_level() {
     for sequence in sequences() {
         let given = Given::new(sequence);
         Cpu::for_each(|cpu| {
-            let (double, single) = (given.forward::<f64>(), given.forward::<f32>());
+            let (double, single) = (given.forward::<f64>(&[]), given.forward::<f32>(&[]));
             assert!(double.iter().all(|x| !x.is_nan()), "{sequence:?} {cpu:?}");
             for row in 0..sequence.batch {
                 let want = given.expected(row);
@@ -161,7 +179,7 @@ fn gradients_are_those_of_differences_at_every_level() {
         let positions = sequence.read_positions(Read::OutputsAndLast);
         let ct = numbers(batch * positions * hidden, 6);
         let mut levels = vec![];
-        Cpu::for_each(|_| levels.push(given.backward(&ct).1));
+        Cpu::for_each(|_| levels.push(given.backward::<f64>(&ct, &[]).1));
         for level in &levels {
             assert!(level.iter().zip(&levels[0]).all(|(a, b)| (a - b).abs() < 1e-12));
         }
@@ -171,7 +189,7 @@ fn gradients_are_those_of_differences_at_every_level() {
         for sign in [1.0, -1.0] {
             let pre = given.pre.clone();
             given.pre.iter_mut().zip(&direction).for_each(|(x, d)| *x += sign * step * d);
-            want += sign * given.backward(&ct).0 / (2.0 * step);
+            want += sign * given.backward::<f64>(&ct, &[]).0 / (2.0 * step);
             given.pre = pre;
         }
         let mut got = 0.0;
@@ -186,11 +204,35 @@ fn gradients_are_those_of_differences_at_every_level() {
         for sign in [1.0, -1.0] {
             let h = given.initial[0].clone();
             given.initial[0].iter_mut().zip(&direction).for_each(|(x, d)| *x += sign * step * d);
-            want += sign * given.backward(&ct).0 / (2.0 * step);
+            want += sign * given.backward::<f64>(&ct, &[]).0 / (2.0 * step);
             given.initial[0] = h;
         }
         let place = |i: usize| i % batch + batch * (time + (time + 1) * (i / batch));
         let got: f64 = direction.iter().enumerate().map(|(i, d)| d * levels[0][place(i)]).sum();
         assert!((got - want).abs() < 1e-7 * want.abs().max(1.0), "{sequence:?} {got} {want}");
+    }
+}
+
+#[test]
+fn parts_have_the_bits_of_the_whole_at_every_level() {
+    // Rows within a block and of several, the last of a few; blocks of columns with one left over.
+    let extents =
+        [(33, 3, 17, &[16, 32][..]), (100, 2, 17, &[16, 80]), (130, 2, 5, &[48, 64, 128])];
+    for (cell, (batch, time, hidden, cuts)) in [Cell::Lstm, Cell::Gru, Cell::Tanh, Cell::Relu]
+        .into_iter()
+        .flat_map(|cell| extents.map(|extents| (cell, extents)))
+    {
+        let sequence = Sequence { cell, batch, time, hidden, reversed: batch == 100 };
+        let given = Given::new(sequence);
+        let ct = numbers(batch * sequence.read_positions(Read::OutputsAndLast) * hidden, 6);
+        Cpu::for_each(|cpu| {
+            let same = |cuts: &[usize]| {
+                given.forward::<f32>(&[]) == given.forward::<f32>(cuts)
+                    && given.forward::<f64>(&[]) == given.forward::<f64>(cuts)
+                    && given.backward::<f32>(&ct, &[]).1 == given.backward::<f32>(&ct, cuts).1
+                    && given.backward::<f64>(&ct, &[]).1 == given.backward::<f64>(&ct, cuts).1
+            };
+            assert!(same(cuts), "{sequence:?} cut at {cuts:?}, {cpu:?}");
+        });
     }
 }

@@ -1,11 +1,12 @@
 //! Elements by index: whole slabs of an axis, single elements along it, their adjoints, one-hot.
 
-use super::{Arg, Combine, Cotangents, Derivative, Out, Primitive, RowRule, Vjp, list};
+use super::{Arg, Combine, Cotangents, Derivative, Out, Primitive, RowRule, Units, Vjp, list};
 use crate::error::{Result, bail};
 use crate::kernel::index::{self, Lanes};
 use crate::scalar::{DType, Scalar};
 use crate::shape::{ANY, Shape};
 use crate::tape::{Expr, IndexExpr};
+use std::ops::Range;
 
 /// What an index names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +39,14 @@ pub struct OneHot {
 }
 
 impl Take {
+    /// Positions on the axes after this one go apart, where all have the same indices.
+    fn units(self, x: &Shape) -> Units {
+        Units::Contiguous(match self.each {
+            Each::Slab => Lanes::of(x, self.axis).outer,
+            Each::Element => 1,
+        })
+    }
+
     fn taken(self, x: &Shape, indices: &Shape) -> Result<Shape> {
         let Take { each, axis } = self;
         if axis >= x.rank() {
@@ -88,6 +97,24 @@ impl<T: Scalar> Primitive<T> for Take {
             (Each::Element, Out::Index(_, y)) => index::gather(lanes, x[0].index(), indices, y),
             (Each::Element, y) => index::gather(lanes, x[0].float(), indices, y.float()),
         }
+    }
+
+    fn units(&self, x: &[Shape]) -> Units {
+        (*self).units(&x[0])
+    }
+
+    fn forward_units(
+        &self,
+        x: &[Arg<'_, T>],
+        y: Out<'_, T>,
+        scratch: &mut [T],
+        units: Range<usize>,
+    ) -> Result<()> {
+        if self.each == Each::Element {
+            return self.forward(x, y, scratch);
+        }
+        let (lanes, own) = Lanes::of(&x[0].shape(), self.axis).part(&units);
+        index::take(lanes, &x[0].float()[own], x[1].index(), y.float())
     }
 
     fn flops(&self, _: &[Shape], _: &Shape) -> usize {
@@ -142,14 +169,37 @@ impl<T: Scalar> Primitive<T> for TakeAdd {
         }
     }
 
-    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
+    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
         let lanes = Lanes::of(&y.shape(), self.0.axis);
-        let y = y.float();
-        y.fill(T::zero());
         match self.0.each {
-            Each::Slab => index::take_add(lanes, x[0].float(), x[1].index(), y),
-            Each::Element => index::gather_add(lanes, x[0].float(), x[1].index(), y),
+            Each::Slab => self.forward_units(x, y, scratch, 0..lanes.outer),
+            Each::Element => {
+                let y = y.float();
+                y.fill(T::zero());
+                index::gather_add(lanes, x[0].float(), x[1].index(), y)
+            }
         }
+    }
+
+    fn units(&self, x: &[Shape]) -> Units {
+        self.0.units(&x[2])
+    }
+
+    fn forward_units(
+        &self,
+        x: &[Arg<'_, T>],
+        y: Out<'_, T>,
+        scratch: &mut [T],
+        units: Range<usize>,
+    ) -> Result<()> {
+        if self.0.each == Each::Element {
+            return self.forward(x, y, scratch);
+        }
+        let (lanes, _) = Lanes::of(&y.shape(), self.0.axis).part(&units);
+        let (y, each) = (y.float(), lanes.inner * x[1].index().len());
+        let updates = &x[0].float()[each * units.start..each * units.end];
+        y.fill(T::zero());
+        index::take_add(lanes, updates, x[1].index(), y)
     }
 
     /// One addition for each element that was taken.

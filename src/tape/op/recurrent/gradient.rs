@@ -6,7 +6,8 @@ use crate::error::{Result, bail};
 use crate::kernel::recurrent::{Cell, Cotangent};
 use crate::scalar::{DType, Scalar};
 use crate::shape::Shape;
-use crate::tape::op::{Arg, Cotangents, Derivative, Out, Primitive, RowRule, Vjp, list};
+use crate::tape::op::{Arg, Cotangents, Derivative, Out, Primitive, RowRule, Units, Vjp, list};
+use std::ops::Range;
 
 /// `(states and gates, cotangent, inputs of the recurrence…)`: the cotangents of pre-activations,
 /// of a GRU also of its product n, and of the first states at one more step. Of the inputs only
@@ -49,6 +50,21 @@ impl<T: Scalar> Primitive<T> for RecurrentGradient {
     }
 
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
+        let units = self.of.units(&x[2].shape()).count();
+        self.forward_units(x, y, scratch, 0..units)
+    }
+
+    fn units(&self, x: &[Shape]) -> Units {
+        self.of.units(&x[2])
+    }
+
+    fn forward_units(
+        &self,
+        x: &[Arg<'_, T>],
+        y: Out<'_, T>,
+        scratch: &mut [T],
+        _: Range<usize>,
+    ) -> Result<()> {
         let sequence = self.of.sequence(&x[2].shape(), &x[3].shape());
         let parts = self.of.parts(&x[2..]);
         let inputs = Cotangent {
@@ -59,7 +75,7 @@ impl<T: Scalar> Primitive<T> for RecurrentGradient {
             read: self.read,
             states: self.states,
         };
-        sequence.backward(&inputs, y.float(), scratch);
+        sequence.backward(&inputs, y.runs(sequence.batch), scratch);
         Ok(())
     }
 

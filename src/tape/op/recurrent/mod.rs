@@ -11,9 +11,9 @@ pub use gradient::RecurrentGradient;
 pub use states::{Recurrent, RecurrentStates};
 
 use super::matmul::fits;
-use super::{RowRule, list};
+use super::{RowRule, Units, list};
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::kernel::recurrent::Sequence;
+use crate::kernel::recurrent::{Sequence, UNIT};
 use crate::scalar::{DType, Scalar};
 use crate::shape::{ANY, Shape};
 use crate::tape::{Expr, IndexExpr, Operand};
@@ -144,6 +144,11 @@ impl Recurrence {
             Some((i, _)) if self.is_lengths(i) => bail!(Shape, "expected indices as lengths"),
             Some((i, _)) => bail!(Shape, "expected floats, got indices as input {i}"),
         }
+    }
+
+    /// What threads may share of values with a row for each sample, of one for each row of `pre`.
+    fn units(&self, pre: &Shape) -> Units {
+        Units::Strided { period: pre.extents()[0], unit: UNIT }
     }
 
     /// Samples go apart; all of them need the weights. `split` begins with inputs that have a row

@@ -7,8 +7,9 @@ use crate::scalar::{DType, Index, Scalar};
 use crate::shape::{ANY, Shape};
 use crate::tape::Expr;
 use crate::tape::op::{
-    Arg, Cotangents, Derivative, FoldedMatMul, Out, Primitive, RowRule, Span, Vjp, list,
+    Arg, Cotangents, Derivative, FoldedMatMul, Out, Primitive, RowRule, Span, Units, Vjp, list,
 };
+use std::ops::Range;
 
 /// States and gates of all steps, packed; see [`Recurrence`] for the inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +40,21 @@ impl<T: Scalar> Primitive<T> for Recurrent {
     }
 
     fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
+        let units = self.0.units(&x[0].shape()).count();
+        self.forward_units(x, y, scratch, 0..units)
+    }
+
+    fn units(&self, x: &[Shape]) -> Units {
+        self.0.units(&x[0])
+    }
+
+    fn forward_units(
+        &self,
+        x: &[Arg<'_, T>],
+        y: Out<'_, T>,
+        scratch: &mut [T],
+        _: Range<usize>,
+    ) -> Result<()> {
         let sequence = self.0.sequence(&x[0].shape(), &x[1].shape());
         let parts = self.0.parts(x);
         let lengths = parts.lengths.as_ref().map(Arg::index);
@@ -52,7 +68,7 @@ impl<T: Scalar> Primitive<T> for Recurrent {
             bias: parts.bias.as_ref().map(Arg::float),
             lengths,
         };
-        sequence.forward(&inputs, y.float(), scratch);
+        sequence.forward(&inputs, y.runs(sequence.batch), scratch);
         Ok(())
     }
 
@@ -95,11 +111,26 @@ impl<T: Scalar> Primitive<T> for RecurrentStates {
         self.of.dtype(&x[1..])
     }
 
-    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
+    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
+        let columns = x[2].shape().extents()[0];
+        self.forward_units(x, y, scratch, 0..columns)
+    }
+
+    fn units(&self, x: &[Shape]) -> Units {
+        Units::Contiguous(x[2].extents()[0])
+    }
+
+    fn forward_units(
+        &self,
+        x: &[Arg<'_, T>],
+        y: Out<'_, T>,
+        _: &mut [T],
+        columns: Range<usize>,
+    ) -> Result<()> {
         let sequence = self.of.sequence(&x[1].shape(), &x[2].shape());
         let parts = self.of.parts(&x[1..]);
         let lengths = parts.lengths.as_ref().map(Arg::index);
-        sequence.read(self.read, x[0].float(), lengths, y.float());
+        sequence.read(self.read, x[0].float(), lengths, columns, y.float());
         Ok(())
     }
 
