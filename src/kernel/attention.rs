@@ -1,7 +1,7 @@
 //! Attention and its derivatives, some samples, one head and a block of queries at a time, so that
 //! scores never leave the cache. Vector lanes run over the samples. Knows nothing of tapes.
 
-use super::cpu::multiversion;
+use super::cpu::{Level, multiversion};
 use super::gemm::{BatchAxis, MatMut, MatRef, gemm_batched, gemm_batched_scratch};
 use super::math::{Elementary, Math};
 use crate::scalar::{Scalar, of_type};
@@ -59,7 +59,6 @@ struct Scratch<'s, T> {
     /// key.
     p: &'s mut [T],
     dp: &'s mut [T],
-    top: &'s mut [T],
     sum: &'s mut [T],
     gemm: &'s mut [T],
 }
@@ -199,7 +198,7 @@ impl Attention {
 
     fn n_rows(&self) -> usize {
         let lanes = self.n_lanes();
-        (BLOCK / (self.keys.max(1) * lanes)).clamp(FEWEST, LANES * LANES / lanes)
+        (BLOCK / (self.keys.max(1) * lanes)).clamp(FEWEST, LANES * LANES / 2 / lanes)
     }
 
     fn blocks(&self) -> impl DoubleEndedIterator<Item = Range<usize>> + ExactSizeIterator + use<> {
@@ -212,7 +211,7 @@ impl Attention {
         if self.causal { queries.end } else { self.keys }
     }
 
-    fn lengths(&self, slope: bool) -> [usize; 8] {
+    fn lengths(&self, slope: bool) -> [usize; 7] {
         let (lanes, rows) = (self.n_lanes(), self.n_rows());
         let of_slope = usize::from(slope);
         [
@@ -223,18 +222,17 @@ impl Attention {
             rows * self.keys * lanes,
             of_slope * rows * self.keys * lanes,
             rows * lanes,
-            rows * lanes,
         ]
     }
 
     fn parts<'s, T>(&self, slope: bool, scratch: &'s mut [T]) -> Scratch<'s, T> {
         let mut gemm = scratch;
-        let [keys, values, queries, ct, p, dp, top, sum] = self.lengths(slope).map(|length| {
+        let [keys, values, queries, ct, p, dp, sum] = self.lengths(slope).map(|length| {
             let (part, rest) = std::mem::take(&mut gemm).split_at_mut(length);
             gemm = rest;
             part
         });
-        Scratch { keys, values, queries, ct, p, dp, top, sum, gemm }
+        Scratch { keys, values, queries, ct, p, dp, sum, gemm }
     }
 
     /// Rows of a head of `x`, which is `[batch, rows, heads · cols]`, for some samples.
@@ -305,9 +303,12 @@ impl Attention {
             }
         }
         let n = rows * lanes;
-        let first = if self.causal { block.queries.start } else { keys };
-        let (p, top, sum) = (&mut s.p[..n * keys], &mut s.top[..n], &mut s.sum[..n]);
-        softmax(p, top, sum, first, lanes, self.scale());
+        if self.causal {
+            // Each key from the block's second query on is unseen by one more of the block.
+            let of_block = s.p[..n * keys].chunks_exact_mut(n).skip(block.queries.start);
+            of_block.enumerate().for_each(|(i, p)| p[..i * lanes].fill(-T::infinity()));
+        }
+        softmax(&mut s.p[..n * keys], n, self.scale());
     }
 }
 
@@ -343,54 +344,59 @@ fn product<T: Scalar>(
     gemm_batched(&[BatchAxis { extent: lanes, a: 1, b: 1, c: 1 }], a, b, c, add, scratch);
 }
 
-/// Scores times `scale` to probabilities over the keys, `top.len()` numbers for each. From key
-/// `first` on, each key is unseen by the lanes of one more query.
-fn softmax<T: Scalar>(
-    p: &mut [T],
-    top: &mut [T],
-    sum: &mut [T],
-    first: usize,
-    lanes: usize,
-    scale: T,
-) {
-    type Kernel<T> = fn(&mut [T], &mut [T], &mut [T], usize, usize, T);
+/// Scores to the softmax of them times `scale` over the keys, `n` numbers for each. A query that
+/// sees nothing, −∞ for every key, gets zeros.
+fn softmax<T: Scalar>(p: &mut [T], n: usize, scale: T) {
+    type Kernel<T> = fn(&mut [T], usize, T);
     let (single, double) = (softmax_of::<f32> as Kernel<f32>, softmax_of::<f64> as Kernel<f64>);
-    of_type::<Kernel<T>>(&single, &double)(p, top, sum, first, lanes, scale);
+    of_type::<Kernel<T>>(&single, &double)(p, n, scale);
 }
 
+/// Numbers of a key that are worked on together: their keys are in L1, their sums in registers.
+const SPAN: usize = 4 * LANES;
+
 multiversion! {
-    fn softmax_of<L: Level, T: Elementary>(
-        p: &mut [T], top: &mut [T], sum: &mut [T], first: usize, lanes: usize, scale: T,
-    ) {
-        let n = top.len();
-        let unseen = |key: usize| (key.saturating_sub(first) * lanes).min(n);
-        top.fill(-T::infinity());
-        sum.fill(T::zero());
-        for (key, p) in p.chunks_exact_mut(n.max(1)).enumerate() {
-            for (p, top) in p.iter_mut().zip(top.iter_mut()).skip(unseen(key)) {
-                *p *= scale;
-                *top = if *p > *top { *p } else { *top };
+    fn softmax_of<L: Level, T: Elementary>(p: &mut [T], n: usize, scale: T) {
+        for from in (0..n).step_by(SPAN) {
+            // Loops of known length are registers.
+            match n - from >= SPAN {
+                true => softmax_span::<L, T>(p, from, SPAN, n, scale),
+                false => softmax_span::<L, T>(p, from, n - from, n, scale),
             }
         }
-        // A query that sees nothing: exp(−∞) is 0, and 0/1.
-        for top in top.iter_mut() {
-            *top = if *top == -T::infinity() { T::zero() } else { *top };
+    }
+}
+
+#[inline(always)]
+fn softmax_span<L: Level, T: Elementary>(
+    p: &mut [T],
+    from: usize,
+    width: usize,
+    n: usize,
+    scale: T,
+) {
+    let mut top = [-T::infinity(); SPAN];
+    for p in p.chunks_exact(n) {
+        for (top, &p) in top.iter_mut().zip(&p[from..][..width]) {
+            *top = if p > *top { p } else { *top };
         }
-        for (key, p) in p.chunks_exact_mut(n.max(1)).enumerate() {
-            let (unseen, p) = p.split_at_mut(unseen(key));
-            unseen.fill(T::zero());
-            let (top, sum) = (&top[unseen.len()..], &mut sum[unseen.len()..]);
-            for ((p, &top), sum) in p.iter_mut().zip(top).zip(sum) {
-                *p = L::exp(*p - top);
-                *sum += *p;
-            }
+    }
+    // Where nothing is seen exp(−∞) is 0, and 0/1.
+    for top in &mut top {
+        *top = if *top == -T::infinity() { T::zero() } else { *top * scale };
+    }
+    let mut sum = [T::zero(); SPAN];
+    for p in p.chunks_exact_mut(n) {
+        for ((p, &top), sum) in p[from..][..width].iter_mut().zip(&top).zip(&mut sum) {
+            *p = L::exp(L::mul_add(*p, scale, -top));
+            *sum += *p;
         }
-        for sum in sum.iter_mut() {
-            *sum = if *sum == T::zero() { T::one() } else { T::one() / *sum };
-        }
-        for p in p.chunks_exact_mut(n.max(1)) {
-            p.iter_mut().zip(sum.iter()).for_each(|(p, &sum)| *p *= sum);
-        }
+    }
+    for sum in &mut sum {
+        *sum = T::one() / if *sum == T::zero() { T::one() } else { *sum };
+    }
+    for p in p.chunks_exact_mut(n) {
+        p[from..][..width].iter_mut().zip(&sum).for_each(|(p, &sum)| *p *= sum);
     }
 }
 
