@@ -13,6 +13,9 @@ const LANES: usize = 16;
 const BLOCK: usize = 1 << 14;
 /// The fewest queries of a block, as many as a block of a product has rows.
 const FEWEST: usize = 4;
+/// The most queries of a block times samples: if causal, its first queries wait for keys that only
+/// the last ones see.
+const MOST: usize = 8 * LANES;
 
 /// softmax(q·kᵀ/√depth)·v for every sample and head. Queries are `[batch, queries, heads · depth]`,
 /// keys `[batch, keys, heads · depth]`, values `[batch, keys, heads · width]`, each head a block of
@@ -48,14 +51,12 @@ struct Block {
     keys: usize,
 }
 
-/// The parts of the scratch, each for a block. Keys, values, queries and cotangents are packed:
-/// element (i, j) of all lanes lies side by side, then the next j.
+/// The parts of the scratch. The keys of a head, and of a slope its values, are packed: element
+/// (i, j) of all lanes lies side by side, then the next j.
 struct Scratch<'s, T> {
     keys: &'s mut [T],
     values: &'s mut [T],
-    queries: &'s mut [T],
-    ct: &'s mut [T],
-    /// Probabilities and their cotangents: the queries of all lanes side by side, then the next
+    /// Probabilities of a block and their cotangents: the queries of all lanes side by side, then the next
     /// key.
     p: &'s mut [T],
     dp: &'s mut [T],
@@ -75,13 +76,7 @@ impl Attention {
         let mut s = self.parts(false, scratch);
         for (i, head) in heads.enumerate() {
             for (sample, lanes) in self.lanes() {
-                self.pack(
-                    x.k,
-                    (self.keys, self.depth),
-                    0..self.keys,
-                    (head, sample, lanes),
-                    s.keys,
-                );
+                self.pack(x.k, self.depth, (head, sample, lanes), s.keys);
                 for queries in self.blocks() {
                     let keys = self.visible(&queries);
                     let block = Block { head, sample, lanes, queries, keys };
@@ -114,17 +109,15 @@ impl Attention {
         for head in 0..self.heads {
             for (sample, lanes) in self.lanes() {
                 let of = (head, sample, lanes);
-                self.pack(x.k, (self.keys, self.depth), 0..self.keys, of, s.keys);
-                self.pack(x.v, (self.keys, self.width), 0..self.keys, of, s.values);
+                self.pack(x.k, self.depth, of, s.keys);
+                self.pack(x.v, self.width, of, s.values);
                 // The last queries see all keys: what they write, the others add to.
                 for (n, queries) in self.blocks().rev().enumerate() {
                     let keys = self.visible(&queries);
                     let block = Block { head, sample, lanes, queries, keys };
                     let rows = block.rows();
                     self.probabilities(x, &block, &mut s);
-                    let of_ct = (self.queries, self.width);
-                    self.pack(ct, of_ct, block.queries.clone(), of, s.ct);
-                    let d = packed(s.ct, (rows, self.width), lanes);
+                    let d = self.queries(ct, self.width, &block);
                     let values = packed(s.values, (keys, self.width), lanes).t();
                     product(lanes, d, values, block.scores_mut(s.dp), false, s.gemm);
 
@@ -198,7 +191,7 @@ impl Attention {
 
     fn n_rows(&self) -> usize {
         let lanes = self.n_lanes();
-        (BLOCK / (self.keys.max(1) * lanes)).clamp(FEWEST, LANES * LANES / 2 / lanes)
+        (BLOCK / (self.keys.max(1) * lanes)).clamp(FEWEST, MOST / lanes)
     }
 
     fn blocks(&self) -> impl DoubleEndedIterator<Item = Range<usize>> + ExactSizeIterator + use<> {
@@ -211,14 +204,12 @@ impl Attention {
         if self.causal { queries.end } else { self.keys }
     }
 
-    fn lengths(&self, slope: bool) -> [usize; 7] {
+    fn lengths(&self, slope: bool) -> [usize; 5] {
         let (lanes, rows) = (self.n_lanes(), self.n_rows());
         let of_slope = usize::from(slope);
         [
             self.keys * self.depth * lanes,
             of_slope * self.keys * self.width * lanes,
-            rows * self.depth * lanes,
-            of_slope * rows * self.width * lanes,
             rows * self.keys * lanes,
             of_slope * rows * self.keys * lanes,
             rows * lanes,
@@ -227,27 +218,26 @@ impl Attention {
 
     fn parts<'s, T>(&self, slope: bool, scratch: &'s mut [T]) -> Scratch<'s, T> {
         let mut gemm = scratch;
-        let [keys, values, queries, ct, p, dp, sum] = self.lengths(slope).map(|length| {
+        let [keys, values, p, dp, sum] = self.lengths(slope).map(|length| {
             let (part, rest) = std::mem::take(&mut gemm).split_at_mut(length);
             gemm = rest;
             part
         });
-        Scratch { keys, values, queries, ct, p, dp, sum, gemm }
+        Scratch { keys, values, p, dp, sum, gemm }
     }
 
-    /// Rows of a head of `x`, which is `[batch, rows, heads · cols]`, for some samples.
+    /// A head's keys or values, for some samples.
     fn pack<T: Scalar>(
         &self,
         x: &[T],
-        (n_rows, cols): (usize, usize),
-        rows: Range<usize>,
+        cols: usize,
         (head, sample, lanes): (usize, usize, usize),
         to: &mut [T],
     ) {
         for j in 0..cols {
-            let column = &x[(head * cols + j) * n_rows * self.batch..][..n_rows * self.batch];
-            for (i, row) in rows.clone().enumerate() {
-                let from = &column[row * self.batch + sample..][..lanes];
+            let column = &x[(head * cols + j) * self.keys * self.batch..][..self.keys * self.batch];
+            for (i, from) in column.chunks_exact(self.batch).enumerate() {
+                let from = &from[sample..][..lanes];
                 let to = &mut to[(i * cols + j) * lanes..][..lanes];
                 // A copy of known length is a register or two, others are calls.
                 match (from.first_chunk::<LANES>(), to.first_chunk_mut::<LANES>()) {
@@ -283,13 +273,11 @@ impl Attention {
         MatMut { data, rows, cols, row_stride: self.batch, col_stride: n_rows * self.batch }
     }
 
-    /// Packs the queries and computes their probabilities from the packed keys.
+    /// The probabilities of a block's queries, from the packed keys.
     fn probabilities<T: Scalar>(&self, x: &Inputs<'_, T>, block: &Block, s: &mut Scratch<'_, T>) {
-        let &Block { head, sample, lanes, keys, .. } = block;
-        let (rows, of) = (block.rows(), (head, sample, lanes));
-        let of_q = (self.queries, self.depth);
-        self.pack(x.q, of_q, block.queries.clone(), of, s.queries);
-        let q = packed(s.queries, (rows, self.depth), lanes);
+        let &Block { sample, lanes, keys, .. } = block;
+        let rows = block.rows();
+        let q = self.queries(x.q, self.depth, block);
         let k = packed(s.keys, (keys, self.depth), lanes).t();
         product(lanes, q, k, block.scores_mut(s.p), false, s.gemm);
 
