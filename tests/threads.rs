@@ -6,8 +6,8 @@ mod support;
 use gradtape::nn::{Activation, Init, Mlp};
 use gradtape::optim::{Adam, Clip};
 use gradtape::{
-    ANY, Arg, Conv, Cotangents, Expr, Index, Out, Passes, Philox, Pool, Primitive, Result, RowRule,
-    Scalar, Session, Shape, Tape, Tensor, Units, Vjp,
+    ANY, Arg, Attention, Conv, Cotangents, Expr, Index, Out, Passes, Philox, Pool, Primitive,
+    Result, RowRule, Scalar, Session, Shape, Tape, Tensor, Units, Vjp,
 };
 use std::ops::Range;
 use support::counted;
@@ -124,6 +124,26 @@ fn rows_of_a_users_op() -> Result<()> {
         check::<f64>(inputs, |[x, y]| vec![x.tape().custom(SquareRows(unit), &[x * y])])?;
     }
     gradtape::check::op(SquareRows(2), &[vec![normal([5, 3], 3)?], vec![normal([1], 4)?]])?;
+    Ok(())
+}
+
+#[test]
+fn heads_of_attention_and_of_its_slope() -> Result<()> {
+    // One head, whose slope has one unit, shares what is around it alone.
+    let shared = |heads: usize| {
+        check::<f32>([normal([17, 40, 96], 1)?, normal([17, 40, 32], 2)?], |[x, y]| {
+            let form = Attention::new(heads);
+            vec![
+                x.self_attention(None, form.causal()),
+                y.attention(y * 0.5, y.square(), None, form),
+            ]
+        })
+    };
+    assert_eq!(shared(4)?, shared(1)? + 4);
+    check::<f64>([normal([5, 33, 24], 1)?, normal([5, 70, 16], 2)?], |[x, y]| {
+        let (q, k) = (x.slice_axis(-1, 0..8), y.slice_axis(-1, 0..8));
+        vec![q.attention(k, y, None, Attention::new(4))]
+    })?;
     Ok(())
 }
 

@@ -92,11 +92,13 @@ impl Attention {
         }
     }
 
-    /// The cotangents of q, k and v for the cotangent `ct` of the value.
+    /// The cotangents of q, k and v for the cotangent `ct` of the value, of these heads, whose
+    /// memory alone is given.
     pub(crate) fn slope<T: Scalar>(
         &self,
         x: &Inputs<'_, T>,
         ct: &[T],
+        heads: Range<usize>,
         [dq, dk, dv]: [&mut [T]; 3],
         scratch: &mut [T],
     ) {
@@ -106,7 +108,7 @@ impl Attention {
             dv.fill(T::zero());
         }
         let scale = self.scale();
-        for head in 0..self.heads {
+        for (i, head) in heads.enumerate() {
             for (sample, lanes) in self.lanes() {
                 let of = (head, sample, lanes);
                 self.pack(x.k, self.depth, of, s.keys);
@@ -125,7 +127,7 @@ impl Attention {
                     let sum = &mut s.sum[..n_scores];
                     score_slopes(&s.p[..n_scores * keys], &mut s.dp[..n_scores * keys], sum, scale);
 
-                    let first = |n: usize| head * n * self.batch + sample;
+                    let first = |n: usize| i * n * self.batch + sample;
                     let at = first(self.depth * self.queries) + block.queries.start * self.batch;
                     let to = self.place(&mut dq[at..], self.queries, rows, self.depth);
                     let k = self.seen(x.k, self.depth, &block);
@@ -143,6 +145,17 @@ impl Attention {
                 }
             }
         }
+    }
+
+    /// The elements of q, k and v.
+    pub(crate) fn lengths_of_inputs(&self) -> [usize; 3] {
+        let of = |rows: usize, cols: usize| self.batch * rows * self.heads * cols;
+        [of(self.queries, self.depth), of(self.keys, self.depth), of(self.keys, self.width)]
+    }
+
+    /// Whether q, k and v are alike, so that each head is the same part of them.
+    pub(crate) fn is_even(&self) -> bool {
+        self.queries == self.keys && self.depth == self.width
     }
 
     /// The elements of scratch that [`Attention::value`] wants, or [`Attention::slope`].
@@ -492,8 +505,16 @@ mod tests {
 
                 let mut slopes = [n_q, n_k, n_v].map(|n| vec![f64::NAN; n]);
                 let mut scratch = vec![f64::NAN; a.scratch::<f64>(true)];
-                let [dq, dk, dv] = &mut slopes;
-                a.slope(&x, &ct, [dq, dk, dv], &mut scratch);
+                for head in 0..a.heads {
+                    let of_head = slopes.each_mut().map(|d| {
+                        let n = d.len() / a.heads;
+                        &mut d[head * n..][..n]
+                    });
+                    a.slope(&x, &ct, head..head + 1, of_head, &mut scratch);
+                }
+                let mut whole = [n_q, n_k, n_v].map(|n| vec![f64::NAN; n]);
+                a.slope(&x, &ct, 0..a.heads, whole.each_mut().map(|d| &mut d[..]), &mut scratch);
+                assert!(slopes == whole, "{cpu:?} {a:?}");
                 let value = |x: Inputs<'_, f64>| -> f64 {
                     let mut y = vec![f64::NAN; ct.len()];
                     let mut scratch = vec![f64::NAN; a.scratch::<f64>(false)];
