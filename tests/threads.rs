@@ -133,10 +133,8 @@ fn heads_of_attention_and_of_its_slope() -> Result<()> {
     let shared = |heads: usize| {
         check::<f32>([normal([17, 40, 96], 1)?, normal([17, 40, 32], 2)?], |[x, y]| {
             let form = Attention::new(heads);
-            vec![
-                x.self_attention(None, form.causal()),
-                y.attention(y * 0.5, y.square(), None, form),
-            ]
+            let own = y.attention(y * 0.5, y.square(), None, form);
+            vec![x.self_attention(None, form.causal()) + own]
         })
     };
     assert_eq!(shared(4)?, shared(1)? + 4);
@@ -144,6 +142,17 @@ fn heads_of_attention_and_of_its_slope() -> Result<()> {
         let (q, k) = (x.slice_axis(-1, 0..8), y.slice_axis(-1, 0..8));
         vec![q.attention(k, y, None, Attention::new(4))]
     })?;
+    Ok(())
+}
+
+#[test]
+fn normalizations() -> Result<()> {
+    // Rows that are neighbors are shared; a row of neighbors is not cut.
+    for shape in [[300, 70, 40], [16, 1000, 60], [1, 400, 500]] {
+        check::<f32>([normal(shape, 1)?, normal(shape, 2)?], |[x, y]| {
+            vec![(x * y).standardize(&[-1], 1e-5), (x + y).rms_normalize(&[1], 1e-5)]
+        })?;
+    }
     Ok(())
 }
 
