@@ -51,7 +51,7 @@ impl Normalize {
     /// Blocks of rows that make up this range of every period.
     fn blocks(self, range: Range<usize>) -> impl Iterator<Item = Block> {
         let Normalize { inner, n, outer, .. } = self;
-        let outer = if n == 0 { 0 } else { outer };
+        let outer = if n == 0 || range.is_empty() { 0 } else { outer };
         let rows = if inner == 1 { 0..1 } else { range.clone() };
         (0..outer).flat_map(move |o| {
             let range = range.clone();
