@@ -6,8 +6,8 @@ mod support;
 use gradtape::nn::{Activation, Init, Mlp};
 use gradtape::optim::{Adam, Clip};
 use gradtape::{
-    ANY, Arg, Cell, Conv, Cotangents, Expr, Index, Out, Passes, Philox, Pool, Primitive, Result,
-    RowRule, Scalar, Session, Shape, Steps, Tape, Tensor, Units, Vjp,
+    ANY, Arg, Attention, Cell, Conv, Cotangents, Expr, Index, Out, Passes, Philox, Pool, Primitive,
+    Result, RowRule, Scalar, Session, Shape, Steps, Tape, Tensor, Units, Vjp,
 };
 use std::ops::Range;
 use support::counted;
@@ -195,6 +195,34 @@ fn slabs_by_index() -> Result<()> {
     let inputs = [normal([5, 20, 600], 3)?, normal([5, 20, 600], 4)?];
     let indices = Tensor::from_fn([50], |at| (at[0] * at[0]) as Index % 20)?;
     check::<f64>(inputs, |[x, y]| vec![(x * y).take(1, x.tape().index_constant(indices.clone()))])?;
+    Ok(())
+}
+
+#[test]
+fn heads_of_attention_and_of_its_slope() -> Result<()> {
+    // Two values and two slopes.
+    let shared = check::<f32>([normal([17, 40, 96], 1)?, normal([17, 40, 32], 2)?], |[x, y]| {
+        let form = Attention::new(4);
+        let own = y.attention(y * 0.5, y.square(), None, form);
+        vec![x.self_attention(None, form.causal()) + own]
+    })?;
+    assert!(shared >= 4, "{shared}");
+    // The slope is not shared where q, k and v differ.
+    check::<f64>([normal([16, 66, 24], 1)?, normal([16, 100, 16], 2)?], |[x, y]| {
+        let (q, k) = (x.slice_axis(-1, 0..8), y.slice_axis(-1, 0..8));
+        vec![q.attention(k, y, None, Attention::new(4))]
+    })?;
+    Ok(())
+}
+
+#[test]
+fn normalizations() -> Result<()> {
+    // Rows that are neighbors are shared; a row of neighbors is not cut.
+    for shape in [[300, 70, 40], [16, 1000, 60], [1, 400, 500]] {
+        check::<f32>([normal(shape, 1)?, normal(shape, 2)?], |[x, y]| {
+            vec![(x * y).standardize(&[-1], 1e-5), (x + y).rms_normalize(&[1], 1e-5)]
+        })?;
+    }
     Ok(())
 }
 

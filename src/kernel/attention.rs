@@ -1,7 +1,7 @@
 //! Attention and its derivatives, some samples, one head and a block of queries at a time, so that
 //! scores never leave the cache. Vector lanes run over the samples. Knows nothing of tapes.
 
-use super::cpu::multiversion;
+use super::cpu::{Level, multiversion};
 use super::gemm::{BatchAxis, MatMut, MatRef, gemm_batched, gemm_batched_scratch};
 use super::math::{Elementary, Math};
 use crate::scalar::{Scalar, of_type};
@@ -13,6 +13,9 @@ const LANES: usize = 16;
 const BLOCK: usize = 1 << 14;
 /// The fewest queries of a block, as many as a block of a product has rows.
 const FEWEST: usize = 4;
+/// The most queries of a block times samples: if causal, its first queries wait for keys that only
+/// the last ones see.
+const MOST: usize = 8 * LANES;
 
 /// softmax(q·kᵀ/√depth)·v for every sample and head. Queries are `[batch, queries, heads · depth]`,
 /// keys `[batch, keys, heads · depth]`, values `[batch, keys, heads · width]`, each head a block of
@@ -48,18 +51,15 @@ struct Block {
     keys: usize,
 }
 
-/// The parts of the scratch, each for a block. Keys, values, queries and cotangents are packed:
-/// element (i, j) of all lanes lies side by side, then the next j.
+/// The parts of the scratch. The keys of a head, and of a slope its values, are packed: element
+/// (i, j) of all lanes lies side by side, then the next j.
 struct Scratch<'s, T> {
     keys: &'s mut [T],
     values: &'s mut [T],
-    queries: &'s mut [T],
-    ct: &'s mut [T],
-    /// Probabilities and their cotangents: the queries of all lanes side by side, then the next
+    /// Probabilities of a block and their cotangents: the queries of all lanes side by side, then the next
     /// key.
     p: &'s mut [T],
     dp: &'s mut [T],
-    top: &'s mut [T],
     sum: &'s mut [T],
     gemm: &'s mut [T],
 }
@@ -76,13 +76,7 @@ impl Attention {
         let mut s = self.parts(false, scratch);
         for (i, head) in heads.enumerate() {
             for (sample, lanes) in self.lanes() {
-                self.pack(
-                    x.k,
-                    (self.keys, self.depth),
-                    0..self.keys,
-                    (head, sample, lanes),
-                    s.keys,
-                );
+                self.pack(x.k, self.depth, (head, sample, lanes), s.keys);
                 for queries in self.blocks() {
                     let keys = self.visible(&queries);
                     let block = Block { head, sample, lanes, queries, keys };
@@ -98,11 +92,13 @@ impl Attention {
         }
     }
 
-    /// The cotangents of q, k and v for the cotangent `ct` of the value.
+    /// The cotangents of q, k and v for the cotangent `ct` of the value, of these heads, whose
+    /// memory alone is given.
     pub(crate) fn slope<T: Scalar>(
         &self,
         x: &Inputs<'_, T>,
         ct: &[T],
+        heads: Range<usize>,
         [dq, dk, dv]: [&mut [T]; 3],
         scratch: &mut [T],
     ) {
@@ -112,20 +108,18 @@ impl Attention {
             dv.fill(T::zero());
         }
         let scale = self.scale();
-        for head in 0..self.heads {
+        for (i, head) in heads.enumerate() {
             for (sample, lanes) in self.lanes() {
                 let of = (head, sample, lanes);
-                self.pack(x.k, (self.keys, self.depth), 0..self.keys, of, s.keys);
-                self.pack(x.v, (self.keys, self.width), 0..self.keys, of, s.values);
+                self.pack(x.k, self.depth, of, s.keys);
+                self.pack(x.v, self.width, of, s.values);
                 // The last queries see all keys: what they write, the others add to.
                 for (n, queries) in self.blocks().rev().enumerate() {
                     let keys = self.visible(&queries);
                     let block = Block { head, sample, lanes, queries, keys };
                     let rows = block.rows();
                     self.probabilities(x, &block, &mut s);
-                    let of_ct = (self.queries, self.width);
-                    self.pack(ct, of_ct, block.queries.clone(), of, s.ct);
-                    let d = packed(s.ct, (rows, self.width), lanes);
+                    let d = self.queries(ct, self.width, &block);
                     let values = packed(s.values, (keys, self.width), lanes).t();
                     product(lanes, d, values, block.scores_mut(s.dp), false, s.gemm);
 
@@ -133,7 +127,7 @@ impl Attention {
                     let sum = &mut s.sum[..n_scores];
                     score_slopes(&s.p[..n_scores * keys], &mut s.dp[..n_scores * keys], sum, scale);
 
-                    let first = |n: usize| head * n * self.batch + sample;
+                    let first = |n: usize| i * n * self.batch + sample;
                     let at = first(self.depth * self.queries) + block.queries.start * self.batch;
                     let to = self.place(&mut dq[at..], self.queries, rows, self.depth);
                     let k = self.seen(x.k, self.depth, &block);
@@ -151,6 +145,17 @@ impl Attention {
                 }
             }
         }
+    }
+
+    /// The elements of q, k and v.
+    pub(crate) fn lengths_of_inputs(&self) -> [usize; 3] {
+        let of = |rows: usize, cols: usize| self.batch * rows * self.heads * cols;
+        [of(self.queries, self.depth), of(self.keys, self.depth), of(self.keys, self.width)]
+    }
+
+    /// Whether q, k and v are alike, so that each head is the same part of them.
+    pub(crate) fn is_even(&self) -> bool {
+        self.queries == self.keys && self.depth == self.width
     }
 
     /// The elements of scratch that [`Attention::value`] wants, or [`Attention::slope`].
@@ -199,7 +204,7 @@ impl Attention {
 
     fn n_rows(&self) -> usize {
         let lanes = self.n_lanes();
-        (BLOCK / (self.keys.max(1) * lanes)).clamp(FEWEST, LANES * LANES / lanes)
+        (BLOCK / (self.keys.max(1) * lanes)).clamp(FEWEST, MOST / lanes)
     }
 
     fn blocks(&self) -> impl DoubleEndedIterator<Item = Range<usize>> + ExactSizeIterator + use<> {
@@ -212,44 +217,40 @@ impl Attention {
         if self.causal { queries.end } else { self.keys }
     }
 
-    fn lengths(&self, slope: bool) -> [usize; 8] {
+    fn lengths(&self, slope: bool) -> [usize; 5] {
         let (lanes, rows) = (self.n_lanes(), self.n_rows());
         let of_slope = usize::from(slope);
         [
             self.keys * self.depth * lanes,
             of_slope * self.keys * self.width * lanes,
-            rows * self.depth * lanes,
-            of_slope * rows * self.width * lanes,
             rows * self.keys * lanes,
             of_slope * rows * self.keys * lanes,
-            rows * lanes,
             rows * lanes,
         ]
     }
 
     fn parts<'s, T>(&self, slope: bool, scratch: &'s mut [T]) -> Scratch<'s, T> {
         let mut gemm = scratch;
-        let [keys, values, queries, ct, p, dp, top, sum] = self.lengths(slope).map(|length| {
+        let [keys, values, p, dp, sum] = self.lengths(slope).map(|length| {
             let (part, rest) = std::mem::take(&mut gemm).split_at_mut(length);
             gemm = rest;
             part
         });
-        Scratch { keys, values, queries, ct, p, dp, top, sum, gemm }
+        Scratch { keys, values, p, dp, sum, gemm }
     }
 
-    /// Rows of a head of `x`, which is `[batch, rows, heads · cols]`, for some samples.
+    /// A head's keys or values, for some samples.
     fn pack<T: Scalar>(
         &self,
         x: &[T],
-        (n_rows, cols): (usize, usize),
-        rows: Range<usize>,
+        cols: usize,
         (head, sample, lanes): (usize, usize, usize),
         to: &mut [T],
     ) {
         for j in 0..cols {
-            let column = &x[(head * cols + j) * n_rows * self.batch..][..n_rows * self.batch];
-            for (i, row) in rows.clone().enumerate() {
-                let from = &column[row * self.batch + sample..][..lanes];
+            let column = &x[(head * cols + j) * self.keys * self.batch..][..self.keys * self.batch];
+            for (i, from) in column.chunks_exact(self.batch).enumerate() {
+                let from = &from[sample..][..lanes];
                 let to = &mut to[(i * cols + j) * lanes..][..lanes];
                 // A copy of known length is a register or two, others are calls.
                 match (from.first_chunk::<LANES>(), to.first_chunk_mut::<LANES>()) {
@@ -285,13 +286,11 @@ impl Attention {
         MatMut { data, rows, cols, row_stride: self.batch, col_stride: n_rows * self.batch }
     }
 
-    /// Packs the queries and computes their probabilities from the packed keys.
+    /// The probabilities of a block's queries, from the packed keys.
     fn probabilities<T: Scalar>(&self, x: &Inputs<'_, T>, block: &Block, s: &mut Scratch<'_, T>) {
-        let &Block { head, sample, lanes, keys, .. } = block;
-        let (rows, of) = (block.rows(), (head, sample, lanes));
-        let of_q = (self.queries, self.depth);
-        self.pack(x.q, of_q, block.queries.clone(), of, s.queries);
-        let q = packed(s.queries, (rows, self.depth), lanes);
+        let &Block { sample, lanes, keys, .. } = block;
+        let rows = block.rows();
+        let q = self.queries(x.q, self.depth, block);
         let k = packed(s.keys, (keys, self.depth), lanes).t();
         product(lanes, q, k, block.scores_mut(s.p), false, s.gemm);
 
@@ -305,9 +304,12 @@ impl Attention {
             }
         }
         let n = rows * lanes;
-        let first = if self.causal { block.queries.start } else { keys };
-        let (p, top, sum) = (&mut s.p[..n * keys], &mut s.top[..n], &mut s.sum[..n]);
-        softmax(p, top, sum, first, lanes, self.scale());
+        if self.causal {
+            // Each key from the block's second query on is unseen by one more of the block.
+            let of_block = s.p[..n * keys].chunks_exact_mut(n).skip(block.queries.start);
+            of_block.enumerate().for_each(|(i, p)| p[..i * lanes].fill(-T::infinity()));
+        }
+        softmax(&mut s.p[..n * keys], n, self.scale());
     }
 }
 
@@ -343,54 +345,59 @@ fn product<T: Scalar>(
     gemm_batched(&[BatchAxis { extent: lanes, a: 1, b: 1, c: 1 }], a, b, c, add, scratch);
 }
 
-/// Scores times `scale` to probabilities over the keys, `top.len()` numbers for each. From key
-/// `first` on, each key is unseen by the lanes of one more query.
-fn softmax<T: Scalar>(
-    p: &mut [T],
-    top: &mut [T],
-    sum: &mut [T],
-    first: usize,
-    lanes: usize,
-    scale: T,
-) {
-    type Kernel<T> = fn(&mut [T], &mut [T], &mut [T], usize, usize, T);
+/// Scores to the softmax of them times `scale` over the keys, `n` numbers for each. A query that
+/// sees nothing, −∞ for every key, gets zeros.
+fn softmax<T: Scalar>(p: &mut [T], n: usize, scale: T) {
+    type Kernel<T> = fn(&mut [T], usize, T);
     let (single, double) = (softmax_of::<f32> as Kernel<f32>, softmax_of::<f64> as Kernel<f64>);
-    of_type::<Kernel<T>>(&single, &double)(p, top, sum, first, lanes, scale);
+    of_type::<Kernel<T>>(&single, &double)(p, n, scale);
 }
 
+/// Numbers of a key that are worked on together: their keys are in L1, their sums in registers.
+const SPAN: usize = 4 * LANES;
+
 multiversion! {
-    fn softmax_of<L: Level, T: Elementary>(
-        p: &mut [T], top: &mut [T], sum: &mut [T], first: usize, lanes: usize, scale: T,
-    ) {
-        let n = top.len();
-        let unseen = |key: usize| (key.saturating_sub(first) * lanes).min(n);
-        top.fill(-T::infinity());
-        sum.fill(T::zero());
-        for (key, p) in p.chunks_exact_mut(n.max(1)).enumerate() {
-            for (p, top) in p.iter_mut().zip(top.iter_mut()).skip(unseen(key)) {
-                *p *= scale;
-                *top = if *p > *top { *p } else { *top };
+    fn softmax_of<L: Level, T: Elementary>(p: &mut [T], n: usize, scale: T) {
+        for from in (0..n).step_by(SPAN) {
+            // Loops of known length are registers.
+            match n - from >= SPAN {
+                true => softmax_span::<L, T>(p, from, SPAN, n, scale),
+                false => softmax_span::<L, T>(p, from, n - from, n, scale),
             }
         }
-        // A query that sees nothing: exp(−∞) is 0, and 0/1.
-        for top in top.iter_mut() {
-            *top = if *top == -T::infinity() { T::zero() } else { *top };
+    }
+}
+
+#[inline(always)]
+fn softmax_span<L: Level, T: Elementary>(
+    p: &mut [T],
+    from: usize,
+    width: usize,
+    n: usize,
+    scale: T,
+) {
+    let mut top = [-T::infinity(); SPAN];
+    for p in p.chunks_exact(n) {
+        for (top, &p) in top.iter_mut().zip(&p[from..][..width]) {
+            *top = if p > *top { p } else { *top };
         }
-        for (key, p) in p.chunks_exact_mut(n.max(1)).enumerate() {
-            let (unseen, p) = p.split_at_mut(unseen(key));
-            unseen.fill(T::zero());
-            let (top, sum) = (&top[unseen.len()..], &mut sum[unseen.len()..]);
-            for ((p, &top), sum) in p.iter_mut().zip(top).zip(sum) {
-                *p = L::exp(*p - top);
-                *sum += *p;
-            }
+    }
+    // Where nothing is seen exp(−∞) is 0, and 0/1.
+    for top in &mut top {
+        *top = if *top == -T::infinity() { T::zero() } else { *top * scale };
+    }
+    let mut sum = [T::zero(); SPAN];
+    for p in p.chunks_exact_mut(n) {
+        for ((p, &top), sum) in p[from..][..width].iter_mut().zip(&top).zip(&mut sum) {
+            *p = L::exp(L::mul_add(*p, scale, -top));
+            *sum += *p;
         }
-        for sum in sum.iter_mut() {
-            *sum = if *sum == T::zero() { T::one() } else { T::one() / *sum };
-        }
-        for p in p.chunks_exact_mut(n.max(1)) {
-            p.iter_mut().zip(sum.iter()).for_each(|(p, &sum)| *p *= sum);
-        }
+    }
+    for sum in &mut sum {
+        *sum = T::one() / if *sum == T::zero() { T::one() } else { *sum };
+    }
+    for p in p.chunks_exact_mut(n) {
+        p[from..][..width].iter_mut().zip(&sum).for_each(|(p, &sum)| *p *= sum);
     }
 }
 
@@ -498,8 +505,16 @@ mod tests {
 
                 let mut slopes = [n_q, n_k, n_v].map(|n| vec![f64::NAN; n]);
                 let mut scratch = vec![f64::NAN; a.scratch::<f64>(true)];
-                let [dq, dk, dv] = &mut slopes;
-                a.slope(&x, &ct, [dq, dk, dv], &mut scratch);
+                for head in 0..a.heads {
+                    let of_head = slopes.each_mut().map(|d| {
+                        let n = d.len() / a.heads;
+                        &mut d[head * n..][..n]
+                    });
+                    a.slope(&x, &ct, head..head + 1, of_head, &mut scratch);
+                }
+                let mut whole = [n_q, n_k, n_v].map(|n| vec![f64::NAN; n]);
+                a.slope(&x, &ct, 0..a.heads, whole.each_mut().map(|d| &mut d[..]), &mut scratch);
+                assert!(slopes == whole, "{cpu:?} {a:?}");
                 let value = |x: Inputs<'_, f64>| -> f64 {
                     let mut y = vec![f64::NAN; ct.len()];
                     let mut scratch = vec![f64::NAN; a.scratch::<f64>(false)];

@@ -2,6 +2,7 @@
 //! Some rows at a time, so that all passes but the first find them in cache.
 
 use super::cpu::multiversion;
+use super::team::Runs;
 use crate::Scalar;
 use std::ops::Range;
 
@@ -25,32 +26,55 @@ pub(crate) struct Normalize {
 }
 
 impl Normalize {
-    /// y = (x − mean) / √(variance + eps), or x / √(mean of x² + eps).
-    pub(crate) fn value<T: Scalar>(&self, x: &[T], y: &mut [T]) {
-        self.blocks().for_each(|block| value_of(self, &block, x, y));
+    /// y = (x − mean) / √(variance + eps), or x / √(mean of x² + eps), for these neighbors out
+    /// of all: some or all of what [`Normalize::period`] says.
+    pub(crate) fn value<T: Scalar>(&self, x: &[T], mut y: Runs<'_, T>) {
+        self.blocks(y.range()).for_each(|block| value_of(self, &block, x, &mut y));
     }
 
     /// dx for the cotangent `ct` of y: with r = 1 / √(variance + eps),
-    /// dx = r·(ct − mean(ct) − y·mean(ct·y)); mean(ct) is left out with the mean of x.
-    pub(crate) fn slope<T: Scalar>(&self, x: &[T], ct: &[T], dx: &mut [T]) {
-        self.blocks().for_each(|block| slope_of(self, &block, x, ct, dx));
+    /// dx = r·(ct − mean(ct) − y·mean(ct·y)); mean(ct) is left out with the mean of x. For some
+    /// neighbors or all, as [`Normalize::value`].
+    pub(crate) fn slope<T: Scalar>(&self, x: &[T], ct: &[T], mut dx: Runs<'_, T>) {
+        self.blocks(dx.range()).for_each(|block| slope_of(self, &block, x, ct, &mut dx));
     }
 
-    /// Blocks of rows that make up everything.
-    fn blocks(self) -> impl Iterator<Item = Block> {
+    /// The period and the unit of what may be computed apart: of rows that are neighbors so many,
+    /// of others all.
+    pub(crate) fn period(&self) -> (usize, usize) {
+        match self.inner {
+            1 => (self.n * self.outer, (self.n * self.outer).max(1)),
+            inner => (inner, LANES),
+        }
+    }
+
+    /// Blocks of rows that make up this range of every period.
+    fn blocks(self, range: Range<usize>) -> impl Iterator<Item = Block> {
         let Normalize { inner, n, outer, .. } = self;
-        let outer = if n == 0 { 0 } else { outer };
+        let outer = if n == 0 || range.is_empty() { 0 } else { outer };
+        let rows = if inner == 1 { 0..1 } else { range.clone() };
         (0..outer).flat_map(move |o| {
-            (0..inner).step_by(LANES).map(move |lane| {
+            let range = range.clone();
+            rows.clone().step_by(LANES).map(move |lane| {
                 let start = o * n * inner + lane;
                 match inner {
-                    1 => Block { start, end: start + n, step: LANES, width: LANES, is_row: true },
+                    1 => Block {
+                        start,
+                        end: start + n,
+                        step: LANES,
+                        width: LANES,
+                        is_row: true,
+                        run: 0,
+                        at: 0,
+                    },
                     _ => Block {
                         start,
                         end: start + (n - 1) * inner + 1,
                         step: inner,
-                        width: LANES.min(inner - lane),
+                        width: LANES.min(range.end - lane),
                         is_row: false,
+                        run: o * n,
+                        at: lane - range.start,
                     },
                 }
             })
@@ -66,6 +90,10 @@ struct Block {
     step: usize,
     width: usize,
     is_row: bool,
+    /// Where the first piece is written: in this run, from this element on. The next one is in
+    /// the next run, but for a row, which is in one.
+    run: usize,
+    at: usize,
 }
 
 impl Block {
@@ -74,6 +102,18 @@ impl Block {
         match self.is_row {
             true => at..self.end.min(at + self.width),
             false => at..at + self.width,
+        }
+    }
+
+    /// The pieces of a row in turn, with the memory to write for each.
+    #[inline(always)]
+    fn write<T: Scalar>(&self, y: &mut Runs<'_, T>, mut f: impl FnMut(Range<usize>, &mut [T])) {
+        for (i, from) in (self.start..self.end).step_by(self.step).enumerate() {
+            let piece = self.piece(from);
+            match self.is_row {
+                true => f(piece.clone(), &mut y.run(0)[piece]),
+                false => f(piece, &mut y.run(self.run + i)[self.at..][..self.width]),
+            }
         }
     }
 
@@ -131,19 +171,18 @@ impl Block {
 }
 
 multiversion! {
-    fn value_of<T: Scalar>(of: &Normalize, block: &Block, x: &[T], y: &mut [T]) {
+    fn value_of<T: Scalar>(of: &Normalize, block: &Block, x: &[T], y: &mut Runs<'_, T>) {
         let [mean, scale] = block.moments(of, x);
-        for at in (block.start..block.end).step_by(block.step) {
-            let (x, y) = (&x[block.piece(at)], &mut y[block.piece(at)]);
-            for ((y, &x), (&m, &s)) in y.iter_mut().zip(x).zip(mean.iter().zip(&scale)) {
+        block.write(y, |piece, y| {
+            for ((y, &x), (&m, &s)) in y.iter_mut().zip(&x[piece]).zip(mean.iter().zip(&scale)) {
                 *y = (x - m) * s;
             }
-        }
+        });
     }
 }
 
 multiversion! {
-    fn slope_of<T: Scalar>(of: &Normalize, block: &Block, x: &[T], ct: &[T], dx: &mut [T]) {
+    fn slope_of<T: Scalar>(of: &Normalize, block: &Block, x: &[T], ct: &[T], dx: &mut Runs<'_, T>) {
         let n = T::lit(of.n as f64);
         let [mean, scale] = block.moments(of, x);
         let [mut a, mut b] = block.sums(|piece, [a, b]| {
@@ -158,16 +197,15 @@ multiversion! {
         // y is (x − mean)·scale, and stands in the formula twice.
         a.iter_mut().for_each(|a| *a = if of.center { *a / n } else { T::zero() });
         b.iter_mut().zip(&scale).for_each(|(b, &s)| *b = *b / n * s * s);
-        for at in (block.start..block.end).step_by(block.step) {
-            let piece = block.piece(at);
-            let (x, ct, dx) = (&x[piece.clone()], &ct[piece.clone()], &mut dx[piece]);
+        block.write(dx, |piece, dx| {
+            let (x, ct) = (&x[piece.clone()], &ct[piece]);
             let of_row = mean.iter().zip(&scale).zip(a.iter().zip(&b));
             for (((dx, &x), &ct), ((&m, &s), (&a, &b))) in
                 dx.iter_mut().zip(x).zip(ct).zip(of_row)
             {
                 *dx = (ct - a - (x - m) * b) * s;
             }
-        }
+        });
     }
 }
 
@@ -179,7 +217,7 @@ mod tests {
     /// Rows far from 0, of every way they lie in memory, against the formula, element by element.
     #[test]
     fn rows_are_normalized_as_by_the_formula() {
-        let large: &[[usize; 3]] = &[[200, 70, 1], [1, 5000, 2], [64, 3, 2]];
+        let large: &[[usize; 3]] = &[[200, 70, 1], [1, 5000, 2], [64, 3, 2], [600, 7, 2]];
         let small: &[[usize; 3]] =
             &[[5, 7, 2], [1, 131, 3], [1, 1, 4], [3, 1, 1], [70, 2, 1], [0, 3, 2], [3, 0, 2]];
         let cases = small.iter().chain(if cfg!(miri) { &[] } else { large });
@@ -192,8 +230,19 @@ mod tests {
             let (x, ct) = (wave(0.7, 1e3), wave(1.3, 0.2));
             Cpu::for_each(|cpu| {
                 let (mut y, mut dx) = (vec![f64::NAN; len], vec![f64::NAN; len]);
-                of.value(&x, &mut y);
-                of.slope(&x, &ct, &mut dx);
+                let (period, unit) = of.period();
+                // Units apart, the last one first, have the bits of all at once.
+                let cut = unit.min(period);
+                for (y, slope) in [(&mut y, false), (&mut dx, true)] {
+                    let mut whole = vec![f64::NAN; len];
+                    let (first, rest) = Runs::new(y, period).split_at(cut);
+                    let all = [rest, first, Runs::new(&mut whole, period)];
+                    all.into_iter().for_each(|y| match slope {
+                        true => of.slope(&x, &ct, y),
+                        false => of.value(&x, y),
+                    });
+                    assert!(*y == whole, "{cpu:?} {of:?}");
+                }
                 for (i, o) in (0..inner).flat_map(|i| (0..outer).map(move |o| (i, o))) {
                     let at: Vec<usize> = (0..n).map(|k| i + inner * (k + n * o)).collect();
                     let mean = |f: &dyn Fn(usize) -> f64| {

@@ -145,8 +145,17 @@ impl<T: Scalar> Primitive<T> for Attend {
         self.kernel(x).map_or(0, |kernel| kernel.scratch::<T>(self.slope))
     }
 
-    fn units(&self, _: &[Shape]) -> Units {
-        Units::Contiguous(if self.slope { 1 } else { self.form.heads })
+    fn units(&self, x: &[Shape]) -> Units {
+        let heads = self.form.heads;
+        match self.kernel(x) {
+            _ if !self.slope => Units::Contiguous(heads),
+            // A head of each of the three.
+            Ok(kernel) if kernel.is_even() => {
+                let period = kernel.lengths_of_inputs()[0];
+                Units::Strided { period, unit: (period / heads).max(1) }
+            }
+            _ => Units::Contiguous(1),
+        }
     }
 
     fn forward_units(
@@ -160,8 +169,7 @@ impl<T: Scalar> Primitive<T> for Attend {
         let mut shapes = [Shape::SCALAR; 3];
         shapes.iter_mut().zip(&x[..n]).for_each(|(shape, x)| *shape = x.shape());
         let kernel = self.kernel(&shapes[..n])?;
-        let of = |rows: usize, cols: usize| kernel.batch * rows * kernel.heads * cols;
-        let (n_q, n_k) = (of(kernel.queries, kernel.depth), of(kernel.keys, kernel.depth));
+        let [n_q, n_k, _] = kernel.lengths_of_inputs();
         let (q, k, v) = match x[..n] {
             [q, k, v] => (q.float(), k.float(), v.float()),
             _ => {
@@ -173,9 +181,15 @@ impl<T: Scalar> Primitive<T> for Attend {
         let mask = self.masked.then(|| x[n].float());
         let inputs = kernel::Inputs { q, k, v, mask };
         if self.slope {
-            let (dq, rest) = y.float().split_at_mut(n_q);
-            let (dk, dv) = rest.split_at_mut(n_k);
-            kernel.slope(&inputs, x[x.len() - 1].float(), [dq, dk, dv], scratch);
+            let (heads, slopes) = if kernel.is_even() {
+                let mut runs = y.runs(n_q).into_runs();
+                (units, [0; 3].map(|_| runs.next().unwrap_or_default()))
+            } else {
+                let (dq, rest) = y.float().split_at_mut(n_q);
+                let (dk, dv) = rest.split_at_mut(n_k);
+                (0..kernel.heads, [dq, dk, dv])
+            };
+            kernel.slope(&inputs, x[x.len() - 1].float(), heads, slopes, scratch);
         } else {
             kernel.value(&inputs, units, y.float(), scratch);
         }

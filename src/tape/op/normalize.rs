@@ -1,12 +1,13 @@
 //! Numbers brought to mean 0 and variance 1 along some axes: what layer, group and batch
 //! normalization share.
 
-use super::{Arg, Cotangents, Out, Primitive, Reduction, RowRule, Vjp};
+use super::{Arg, Cotangents, Out, Primitive, Reduction, RowRule, Units, Vjp};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::kernel::normalize as kernel;
 use crate::scalar::Scalar;
 use crate::shape::{ANY, Axes, MAX_RANK, Shape};
 use crate::tape::Expr;
+use std::ops::Range;
 
 /// A normalization over neighboring axes, none of them the first, and its derivative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,12 +75,30 @@ impl<T: Scalar> Primitive<T> for Normalize {
         }
     }
 
-    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, _: &mut [T]) -> Result<()> {
+    fn forward(&self, x: &[Arg<'_, T>], y: Out<'_, T>, scratch: &mut [T]) -> Result<()> {
+        self.forward_units(x, y, scratch, 0..1)
+    }
+
+    fn units(&self, x: &[Shape]) -> Units {
+        let (Normalize::Value(norm) | Normalize::Slope(norm)) = self;
+        let (period, unit) = norm.kernel(&x[0]).period();
+        Units::Strided { period, unit }
+    }
+
+    /// Which units is what `y` says.
+    fn forward_units(
+        &self,
+        x: &[Arg<'_, T>],
+        y: Out<'_, T>,
+        _: &mut [T],
+        _: Range<usize>,
+    ) -> Result<()> {
+        let (Normalize::Value(norm) | Normalize::Slope(norm)) = self;
+        let kernel = norm.kernel(&y.shape());
+        let y = y.runs(kernel.period().0);
         match self {
-            Normalize::Value(norm) => norm.kernel(&y.shape()).value(x[0].float(), y.float()),
-            Normalize::Slope(norm) => {
-                norm.kernel(&y.shape()).slope(x[0].float(), x[1].float(), y.float());
-            }
+            Normalize::Value(_) => kernel.value(x[0].float(), y),
+            Normalize::Slope(_) => kernel.slope(x[0].float(), x[1].float(), y),
         }
         Ok(())
     }
