@@ -127,18 +127,25 @@ fn op_names() -> BTreeSet<String> {
 #[test]
 fn b1_every_method_has_a_case() {
     let cases = include_str!("cases.rs");
-    let missing: Vec<String> = sources()
-        .iter()
-        .flat_map(|source| source.lines())
-        .filter_map(|line| line.strip_prefix("    pub fn "))
-        .filter(|rest| rest.contains("(self") || rest.ends_with('('))
-        .filter_map(|rest| rest.split(['(', '<']).next())
-        .filter(|name| {
-            !["by", "float", "index", "runs"].contains(name)
-                && !cases.contains(&format!(".{name}("))
-        })
-        .map(str::to_string)
-        .collect();
+    let mut missing = vec![];
+    for source in sources() {
+        let mut records = true;
+        for line in source.lines() {
+            if line.starts_with("impl") {
+                // What spans, units, arguments and results are asked for is no op.
+                let others = ["impl Span ", "impl Units ", " Arg<", " Out<"];
+                records = !others.iter().any(|of| line.contains(of));
+            }
+            let Some(method) = line.strip_prefix("    pub fn ").filter(|_| records) else {
+                continue;
+            };
+            let name = method.split(['(', '<']).next().unwrap_or_default();
+            let is_method = method.contains("(self") || method.ends_with('(');
+            if is_method && !cases.contains(&format!(".{name}(")) {
+                missing.push(name.to_string());
+            }
+        }
+    }
     assert!(missing.is_empty(), "methods without a case: {missing:?}");
     // The reductions are generated: a row of their table names three methods.
     let rows = sources().into_iter().flat_map(|source| {

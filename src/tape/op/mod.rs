@@ -251,7 +251,7 @@ pub enum Units {
 
 impl Units {
     /// How many there are.
-    pub(crate) fn count(self) -> usize {
+    pub fn count(self) -> usize {
         match self {
             Units::Contiguous(n) => n,
             Units::Strided { period, unit } => period.div_ceil(unit.max(1)),
