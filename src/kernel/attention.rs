@@ -56,8 +56,8 @@ struct Block {
 struct Scratch<'s, T> {
     keys: &'s mut [T],
     values: &'s mut [T],
-    /// Probabilities of a block and their cotangents: the queries of all lanes side by side, then the next
-    /// key.
+    /// Probabilities of a block and their cotangents: the queries of all lanes side by side, then
+    /// the next key.
     p: &'s mut [T],
     dp: &'s mut [T],
     sum: &'s mut [T],
