@@ -61,3 +61,43 @@ fn an_index_outside_names_the_node() -> Result<()> {
     assert_eq!(error.message(), "take: expected an index below 5, got 5 at position 1");
     Ok(())
 }
+
+#[test]
+fn parts_in_one_piece_are_read_where_they_lie() -> Result<()> {
+    let tape = Tape::new();
+    let x = tape.placeholder("x", [ANY, 4]);
+    let table = tape.variable("table", numbers(&[4, 6])?);
+    let y = x.matmul(table); // a product, fetched
+    let z = y.tanh(); // a loop
+    let (left, right) = (z.slice((.., ..3)), z.slice((.., 3..)));
+    let first = table.slice((.., 0..2)); // of a variable
+    let column = y.slice((.., 5..)).reshape([ANY]); // seen as another shape
+    let products = left.matmul(right.t()).matmul(x.matmul(first)); // [?, 2]
+    let sums = column.sum() + left.sum_axes(&[0]).square().sum() + right.max_axes(&[1]).sum();
+    let same = (left * 2.0 + right).exp().sum() + (products + column.reshape([ANY, 1])).sum();
+    let value = sums + same + left.argmax(1).one_hot(3).sum();
+    let gradient = tape.gradient(value, &[table])?[0];
+    let fetches = [value, gradient, y, z.slice((.., 1..2)), x.slice((.., 1..)).t().matmul(x)];
+
+    let mut session = Session::new(&tape)?;
+    for batch in [3, 1, 600, 0] {
+        if batch == 0 && session.run(value, &[x.feed(&numbers(&[0, 4])?)]).is_err() {
+            continue; // argmax and max of nothing
+        }
+        let x_value = numbers(&[batch, 4])?;
+        let feeds = [x.feed(&x_value)];
+        let planned = session.run(fetches, &feeds)?;
+        let interpreted = session.interpret(fetches, &feeds)?;
+        for (i, (p, q)) in planned.iter().zip(&interpreted).enumerate() {
+            assert_eq!(p.shape(), q.shape(), "fetch {i} of batch {batch}");
+            for (p, q) in p.as_slice().iter().zip(q.as_slice()) {
+                assert!((p - q).abs() <= 1e-12 * (1.0 + q.abs()), "fetch {i}: {p} and {q}");
+            }
+        }
+        // What is fetched is copied, and what a product reads of a feed.
+        let report = session.report(fetches, &feeds)?.to_string();
+        let copies = report.lines().filter(|line| line.contains(" slice: ")).count();
+        assert_eq!(copies, if batch == 0 { 5 } else { 2 }, "{report}"); // nothing is in no piece
+    }
+    Ok(())
+}

@@ -1,8 +1,9 @@
 //! Fused elementwise loops: a short program over registers of a few hundred elements that stay
 //! in L1, run block by block. Knows nothing of graphs; the plan says what to load and where.
 
+use super::block::{Places, Steps};
 use super::cpu::{LINE, Level, fetch, multiversion};
-use super::reduce::{sum_block, sum_blocks};
+use super::reduce::sum_blocks;
 use crate::scalar::Scalar;
 use crate::shape::MAX_RANK;
 use std::ops::Range;
@@ -18,11 +19,6 @@ pub(crate) const MAX_INPUTS: usize = 16;
 pub(crate) const MAX_OUTPUTS: usize = 6;
 pub(crate) const MAX_REGISTERS: usize = 24;
 pub(crate) const MAX_SUMS: usize = 4;
-
-/// Inputs, and outputs and registers together, of most loops, and of all.
-const FEW: usize = 6;
-const MANY: usize = MAX_OUTPUTS + MAX_REGISTERS;
-const _: () = assert!(MAX_INPUTS <= MANY);
 
 /// Bytes of a loop's memory above which it is not in the cache of one core.
 const CACHED: usize = 1 << 20;
@@ -170,7 +166,7 @@ impl Access {
 /// A fused loop.
 #[derive(Clone, Debug)]
 pub(crate) struct MapLoop<T> {
-    pub(crate) code: Vec<Instruction<T>>,
+    pub(crate) steps: Steps<T>,
     pub(crate) inputs: Vec<Access>,
     pub(crate) n_outputs: usize,
     pub(crate) n_registers: usize,
@@ -181,6 +177,20 @@ pub(crate) struct MapLoop<T> {
 }
 
 impl<T: Scalar> MapLoop<T> {
+    /// # Panics
+    /// Instructions that do not fit the rest: a fault of the planner.
+    pub(crate) fn new(
+        code: &[Instruction<T>],
+        inputs: Vec<Access>,
+        (n_outputs, n_registers): (usize, usize),
+        n_sums: usize,
+        n_ops: usize,
+        len: usize,
+    ) -> Self {
+        let steps = Steps::new(code, inputs.len(), (n_outputs, n_registers), n_sums);
+        MapLoop { steps, inputs, n_outputs, n_registers, n_sums, n_ops, len }
+    }
+
     /// The elements of scratch that [`MapLoop::run`] wants: the registers, and a block for each
     /// input that is not read in place.
     pub(crate) fn scratch(&self) -> usize {
@@ -284,31 +294,13 @@ impl<T: Scalar> MapLoop<T> {
         sums: &mut [T],
         scratch: &mut [T],
     ) {
-        // Most programs are short, too, and tables of all that there may be take long to clear.
-        match inputs.len().max(self.n_outputs + self.n_registers) {
-            ..=FEW => self.run_with::<FEW>(block, first, inputs, outputs, sums, scratch),
-            _ => self.run_with::<MANY>(block, first, inputs, outputs, sums, scratch),
-        }
-    }
-
-    /// As [`MapLoop::run_block`], with at most N inputs, and N outputs and registers.
-    #[inline(always)]
-    fn run_with<const N: usize>(
-        &self,
-        block: Range<usize>,
-        first: usize,
-        inputs: &[&[T]],
-        outputs: &mut [&mut [T]],
-        sums: &mut [T],
-        scratch: &mut [T],
-    ) {
         let (size, n) = (self.register(), block.len());
         let (mut registers, mut copies) = scratch.split_at_mut(self.n_registers * size);
+        let mut places = Places::new(n);
         // Inputs that are not read in place have a register each.
-        let mut reads: [&[T]; N] = [&[]; N];
-        for ((read, access), x) in reads.iter_mut().zip(&self.inputs).zip(inputs) {
+        for (access, x) in self.inputs.iter().zip(inputs) {
             if access.in_place() {
-                *read = &x[block.clone()];
+                places.read(&x[block.clone()]);
                 continue;
             }
             let (copy, rest) = copies.split_at_mut(size);
@@ -324,51 +316,17 @@ impl<T: Scalar> MapLoop<T> {
                 Access::Within(at) => within(x, *at, first + block.start, copy),
                 Access::Dense | Access::Splat | Access::Part(_) => {}
             }
-            *read = copy;
+            places.read(copy);
         }
-        // What instructions write, registers behind outputs: an instruction takes its own out, and
-        // reads the others meanwhile. It never reads the place it writes; the planner gives it
-        // another one.
-        let mut places: [&mut [T]; N] = std::array::from_fn(|_| &mut [][..]);
-        let (of_outputs, of_registers) = places.split_at_mut(self.n_outputs);
-        for (place, y) in of_outputs.iter_mut().zip(outputs) {
-            *place = &mut y[block.clone()];
+        for y in outputs {
+            places.write(&mut y[block.clone()]);
         }
-        for place in &mut of_registers[..self.n_registers] {
+        for _ in 0..self.n_registers {
             let (register, rest) = registers.split_at_mut(size);
             registers = rest;
-            *place = &mut register[..n];
+            places.write(&mut register[..n]);
         }
-        for step in &self.code {
-            let [a, b, c] = step.args;
-            let to = match step.to {
-                Target::Output(o) => o as usize,
-                Target::Register(r) => self.n_outputs + r as usize,
-                Target::Sum(sum) => {
-                    sums[sum as usize] = sum_block(self.find(a, &reads, &places));
-                    continue;
-                }
-            };
-            let y = std::mem::take(&mut places[to]);
-            let arg = |slot: Slot| self.find(slot, &reads, &places);
-            match step.run {
-                Loop::One(f) => f(arg(a), y),
-                Loop::Two(f) => f(arg(a), arg(b), y),
-                Loop::Three(f) => f(arg(a), arg(b), arg(c), y),
-                Loop::Sum => {}
-            }
-            places[to] = y;
-        }
-    }
-
-    /// The elements in this slot.
-    #[inline(always)]
-    fn find<'b>(&self, slot: Slot, reads: &[&'b [T]], places: &'b [&mut [T]]) -> &'b [T] {
-        match slot {
-            Slot::Input(i) => reads[i as usize],
-            Slot::Output(o) => places[o as usize],
-            Slot::Register(r) => places[self.n_outputs + r as usize],
-        }
+        self.steps.run(&mut places, sums);
     }
 }
 
@@ -491,36 +449,30 @@ mod tests {
                 Access::Strided { rank: 2, extents, strides: all }
             };
             let unused = Slot::Input(0);
-            let program = MapLoop {
-                code: vec![
-                    Instruction {
-                        run: add,
-                        args: [Slot::Input(0), Slot::Input(1), unused],
-                        to: Target::Register(0),
-                    },
-                    Instruction {
-                        run: mul,
-                        args: [Slot::Register(0), Slot::Input(2), unused],
-                        to: Target::Output(0),
-                    },
-                    Instruction {
-                        run: sub,
-                        args: [Slot::Output(0), Slot::Input(0), unused],
-                        to: Target::Output(1),
-                    },
-                    Instruction {
-                        run: Loop::Sum,
-                        args: [Slot::Register(0), unused, unused],
-                        to: Target::Sum(0),
-                    },
-                ],
-                inputs: vec![Access::Dense, strided(&[0, 1]), Access::Splat],
-                n_outputs: 2,
-                n_registers: 1,
-                n_sums: 1,
-                n_ops: 3,
-                len: n,
-            };
+            let code = [
+                Instruction {
+                    run: add,
+                    args: [Slot::Input(0), Slot::Input(1), unused],
+                    to: Target::Register(0),
+                },
+                Instruction {
+                    run: mul,
+                    args: [Slot::Register(0), Slot::Input(2), unused],
+                    to: Target::Output(0),
+                },
+                Instruction {
+                    run: sub,
+                    args: [Slot::Output(0), Slot::Input(0), unused],
+                    to: Target::Output(1),
+                },
+                Instruction {
+                    run: Loop::Sum,
+                    args: [Slot::Register(0), unused, unused],
+                    to: Target::Sum(0),
+                },
+            ];
+            let inputs = vec![Access::Dense, strided(&[0, 1]), Access::Splat];
+            let program = MapLoop::new(&code, inputs, (2, 1), 1, 3, n);
             let mut scratch = vec![0.0; program.scratch()];
             for cut in [0, BLOCK, n / 3 / BLOCK * BLOCK].map(|cut| cut.min(n)) {
                 let (mut y, mut z) = (vec![0.0; n], vec![0.0; n]);
@@ -550,15 +502,9 @@ mod tests {
             let x: Vec<f64> = (0..n + 4).map(|i| i as f64 * 0.5).collect();
             let part: Vec<f64> = (0..inner).map(|i| 7.0 - i as f64).collect();
             let args = [Slot::Input(0), Slot::Input(1), Slot::Input(0)];
-            let program = MapLoop {
-                code: vec![Instruction { run: sub, args, to: Target::Output(0) }],
-                inputs: vec![Access::Part(3), Access::Within(first)],
-                n_outputs: 1,
-                n_registers: 0,
-                n_sums: 0,
-                n_ops: 1,
-                len: n,
-            };
+            let code = [Instruction { run: sub, args, to: Target::Output(0) }];
+            let inputs = vec![Access::Part(3), Access::Within(first)];
+            let program = MapLoop::new(&code, inputs, (1, 0), 0, 1, n);
             let around = |i: usize| i.checked_sub(first).and_then(|i| part.get(i)).unwrap_or(&0.0);
             let want: Vec<f64> = (0..n).map(|i| x[i + 3] - around(i)).collect();
             let (mut y, mut scratch) = (vec![f64::NAN; n], vec![f64::NAN; program.scratch()]);
@@ -581,19 +527,13 @@ mod tests {
             // y = b - a, z = y * a, with z over a: a is read after z's block is begun.
             let step = |run, args, to| Instruction { run, args, to };
             let (a, b, y) = (Slot::Input(0), Slot::Input(1), Slot::Output(0));
-            let mut program = MapLoop {
-                code: vec![
-                    step(mul, [b, b, b], Target::Output(1)),
-                    step(sub, [b, a, a], Target::Output(0)),
-                    step(mul, [y, a, a], Target::Output(1)),
-                ],
-                inputs: vec![Access::Dense, Access::Dense],
-                n_outputs: 2,
-                n_registers: 0,
-                n_sums: 0,
-                n_ops: 3,
-                len: n,
-            };
+            let code = [
+                step(mul, [b, b, b], Target::Output(1)),
+                step(sub, [b, a, a], Target::Output(0)),
+                step(mul, [y, a, a], Target::Output(1)),
+            ];
+            let inputs = vec![Access::Dense, Access::Dense];
+            let mut program = MapLoop::new(&code, inputs, (2, 0), 0, 3, n);
             let a: Vec<f64> = (0..n).map(|i| i as f64 * 0.5).collect();
             let b: Vec<f64> = (0..n).map(|i| 7.0 - i as f64).collect();
             let mut run = |access, z: &mut [f64], a: &[f64]| {

@@ -2,6 +2,7 @@
 //! `unsafe`. Every kernel has a safe generic twin that tests and Miri compare it with.
 pub(crate) mod arena;
 pub(crate) mod attention;
+pub(crate) mod block;
 pub(crate) mod bytes;
 pub(crate) mod conv;
 pub(crate) mod copy;

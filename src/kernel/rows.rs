@@ -126,7 +126,7 @@ mod tests {
         let column = Matrix::new(columns, 1);
         let backward = Product::new(&[], matrix.t(), Matrix::new(rows, 1), column);
         let unused = Slot::Input(0);
-        let code = vec![
+        let code = [
             Instruction {
                 run: Loop::Two(|a, b, y| each2(|a: f64, b: f64| a - b, a, b, y)),
                 args: [Slot::Input(0), Slot::Input(1), unused],
@@ -139,8 +139,7 @@ mod tests {
             },
         ];
         let inputs = vec![Access::Dense, Access::Dense];
-        let (n_outputs, n_registers, n_sums, n_ops) = (1, 0, 1, 1);
-        let map = MapLoop { code, inputs, n_outputs, n_registers, n_sums, n_ops, len: rows };
+        let map = MapLoop::new(&code, inputs, (1, 0), 1, 1, rows);
         let mut reads_y = [false; MAX_INPUTS];
         reads_y[0] = true;
         let pass = RowPass { forward, map, backward, reads_y, r: 0 };

@@ -367,9 +367,9 @@ fn check_loop<T: Scalar>(rng: &mut Philox) {
     }
     assert!(usize::from(n_registers) <= MAX_REGISTERS);
     let (n_outputs, n_sums) = (outputs.len(), sums.len());
-    let n_registers = n_registers.into();
     let n_ops = code.len() - n_sums;
-    let program = MapLoop { code, inputs: accesses, n_outputs, n_registers, n_sums, n_ops, len: n };
+    let written = (n_outputs, n_registers.into());
+    let program = MapLoop::new(&code, accesses, written, n_sums, n_ops, n);
     let what = format!("{} over {extents:?}: {program:?}", T::NAME);
 
     let offset = below(4);

@@ -379,8 +379,9 @@ pub(super) fn compile<T: Scalar>(
         }
         for (arg, input) in args.iter_mut().zip(reads(id)) {
             *arg = *slots.entry(input).or_insert_with(|| {
-                let whole = || (input, layout(&program.value(input).shape, &shape));
-                let (from, how) = program.part(input).unwrap_or_else(whole);
+                let own = program.value(input).shape;
+                let part = program.part(input).filter(|_| own == shape);
+                let (from, how) = part.unwrap_or_else(|| (input, layout(&own, &shape)));
                 inputs.push(from);
                 access.push(how);
                 Slot::Input(inputs.len() as u8 - 1)
@@ -416,7 +417,7 @@ pub(super) fn compile<T: Scalar>(
     let (n_outputs, n_sums) = (outputs.len(), sums.len());
     let n_ops = code.len() - n_sums + pairs.len();
     let len = shape.len();
-    let code = MapLoop { code, inputs: access, n_outputs, n_registers, n_sums, n_ops, len };
+    let code = MapLoop::new(&code, access, (n_outputs, n_registers), n_sums, n_ops, len);
     Compiled { code, inputs, outputs, sums }
 }
 

@@ -72,7 +72,7 @@ pub(super) fn place<T: Scalar>(
     for (at, (reads, writes)) in steps.iter().enumerate() {
         let predicates = guards(writes).iter().map(|(id, _)| id);
         let read = reads.iter().chain(predicates);
-        read.for_each(|&id| last_read[program.root(id) as usize] = at);
+        read.for_each(|&id| last_read[program.memory(id).0 as usize] = at);
     }
     program.results().for_each(|id| last_read[program.root(id) as usize] = items.len());
 
@@ -120,7 +120,7 @@ pub(super) fn place<T: Scalar>(
         let mut inputs = reads.iter().map(|&id| placer.operand(id)).collect::<Result<Vec<_>>>()?;
         if let Item::Rows { forward, .. } = item {
             // What it writes itself, block by block, it does not read beforehand.
-            let own = reads.iter().map(|&id| program.root(id) == *forward);
+            let own = reads.iter().map(|&id| program.memory(id).0 == *forward);
             inputs.iter_mut().zip(own).filter(|i| i.1).for_each(|i| i.0.place = Place::Nothing);
         }
         let outputs = writes.iter().map(|&id| placer.operand(id)).collect::<Result<Vec<_>>>()?;
@@ -447,7 +447,7 @@ impl<'p, T: Scalar> Placer<'p, T> {
         dying: &mut Vec<(DType, Range<usize>)>,
     ) -> Vec<(ValueId, (DType, Range<usize>))> {
         let program = self.program;
-        let roots: Vec<ValueId> = code.inputs.iter().map(|&id| program.root(id)).collect();
+        let roots: Vec<_> = code.inputs.iter().map(|&id| program.memory(id).0).collect();
         let whole = |i: &usize| {
             let alone = roots.iter().filter(|&&root| root == roots[*i]).count() == 1;
             alone
@@ -479,6 +479,9 @@ impl<'p, T: Scalar> Placer<'p, T> {
     fn exchange_large(&mut self) {
         let mut n_reads = vec![0u32; self.program.values.len()];
         self.program.results().for_each(|id| n_reads[self.program.root(id) as usize] += 1);
+        // A part of such a buffer would have no place.
+        let parts = self.program.parts.iter().flatten();
+        parts.for_each(|&(from, _)| n_reads[self.program.root(from) as usize] += 1);
         for fetch in &self.program.fetches {
             let Fetched::Value(id) = fetch else { continue };
             let root = self.program.root(*id);
@@ -524,12 +527,12 @@ impl<'p, T: Scalar> Placer<'p, T> {
     }
 
     fn operand(&mut self, id: ValueId) -> Result<Operand> {
-        let (value, root) = (self.program.value(id), self.program.root(id));
+        let (value, (root, start)) = (self.program.value(id), self.program.memory(id));
         let place = match &self.program.value(root).def {
             Def::Feed(i) => Place::Feed(*i),
-            Def::Combined(at) => Place::Combined(*at),
+            Def::Combined(at) => Place::Combined(at + start),
             Def::Variable(node) => {
-                Place::Variable(self.layout.find(*node).map_or(0, |v| v.1.start))
+                Place::Variable(self.layout.find(*node).map_or(0, |v| v.1.start) + start)
             }
             Def::Constant(t) => Place::Constant(push(&mut self.constants, &t.0)),
             Def::IndexConstant(t) => Place::Constant(push(&mut self.index_constants, &t.0)),
@@ -541,7 +544,10 @@ impl<'p, T: Scalar> Placer<'p, T> {
                 }))
             }
             Def::Shape | Def::Alias => Place::Nothing,
-            Def::Op(_) => self.at[root as usize].unwrap_or(Place::Arena(0)),
+            Def::Op(_) => match self.at[root as usize].unwrap_or(Place::Arena(0)) {
+                Place::Arena(at) => Place::Arena(at + start),
+                place => place,
+            },
         };
         let Value { dtype, shape, .. } = *value;
         Ok(Operand { place, dtype, shape, len: shape.len() })

@@ -29,7 +29,7 @@ pub(super) struct Program<T: Scalar> {
     pub(super) branch: GuardId,
     branches: Vec<GuardId>,
     guards: Vec<Guards>,
-    /// For some values that are not computed, what loops read in their place, and how.
+    /// For some values that are not computed, what is read in their place, and how loops do.
     pub(super) parts: Vec<Option<(ValueId, Access)>>,
     seen: HashMap<u64, ValueId>,
 }
@@ -144,7 +144,7 @@ impl<T: Scalar> Program<T> {
         self.value(id).inputs.iter().copied().chain(predicates)
     }
 
-    /// What loops read in place of the value, if it is not computed.
+    /// What is read in place of the value, if it is not computed, and how loops read it.
     pub(super) fn part(&self, id: ValueId) -> Option<(ValueId, Access)> {
         self.parts.get(id as usize).copied().flatten()
     }
@@ -155,6 +155,15 @@ impl<T: Scalar> Program<T> {
             id = self.value(id).inputs[0];
         }
         id
+    }
+
+    /// The value in whose memory this one lies, and from which element on.
+    pub(super) fn memory(&self, id: ValueId) -> (ValueId, usize) {
+        let root = self.root(id);
+        match self.part(root) {
+            Some((from, Access::Part(start))) => (self.root(from), start),
+            _ => (root, 0),
+        }
     }
 
     /// Every value that something uses, for each: fetches and effects, and what those need.

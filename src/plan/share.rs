@@ -24,7 +24,7 @@ pub(super) fn shared<T: Scalar>(
     let (units, worth) = match code {
         Code::Map(code) => {
             let moved = code.inputs.len() + code.n_outputs;
-            let work = code.len.saturating_mul(code.code.len() + moved);
+            let work = code.len.saturating_mul(code.steps.len() + moved);
             (Units::Contiguous(code.len.div_ceil(BLOCK)), work / ELEMENTWISE)
         }
         Code::Rows(pass) => {

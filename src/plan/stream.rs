@@ -34,7 +34,7 @@ pub(super) fn stream<T: Scalar>(program: &Program<T>, mut items: Vec<Item>) -> V
 fn chain<T: Scalar>(program: &Program<T>, items: &[Item], at: usize) -> Option<(usize, usize)> {
     let Item::Loop(members) = &items[at] else { return None };
     let reads = |id: ValueId, of: ValueId| {
-        program.value(id).inputs.iter().any(|&input| program.root(input) == of)
+        program.value(id).inputs.iter().any(|&input| program.memory(input).0 == of)
     };
     let forward = (0..at).rev().find(|&i| match items[i] {
         Item::One(id) => {

@@ -99,24 +99,22 @@ impl<T: Scalar> Executor<T> {
     ) -> Result<()> {
         let Executor { plan, floats, indices, exchanged, .. } = self;
         let variables = variables.values.as_slice();
+        let mut memory = Memory { plan, variables, exchanged, feeds };
         for (i, step) in instructions.clone().zip(&plan.instructions[instructions]) {
-            if !step.guards.is_empty() {
-                let memory = Memory { plan, variables, exchanged, feeds };
-                if !step.guards.iter().all(|guard| memory.is_so(guard, floats)) {
-                    continue;
-                }
+            if !step.guards.iter().all(|guard| memory.is_so(guard, floats)) {
+                continue;
             }
             let event = team.begin(Stage::Instruction(i));
             let at = (&mut *floats, &mut *indices);
             let done = if step.exchanges {
                 let mut own: [Vec<T>; MAX_WRITES] = Default::default();
                 swap_outputs(step, exchanged, &mut own);
-                let memory = Memory { plan, variables, exchanged, feeds };
+                memory = Memory { plan, variables, exchanged, feeds };
                 let done = instruction(step, at, &mut own, &memory, team);
                 swap_outputs(step, exchanged, &mut own);
+                memory = Memory { plan, variables, exchanged, feeds };
                 done
             } else {
-                let memory = Memory { plan, variables, exchanged, feeds };
                 instruction(step, at, &mut [], &memory, team)
             };
             if let Err(e) = done {
