@@ -105,6 +105,13 @@ impl Shape {
         self.rank() == other.rank() && self.extents().iter().zip(other.extents()).all(fits)
     }
 
+    /// Whether both are equal, extent by extent, for shapes that were just written: `==` reads
+    /// several extents at once and has to wait until they are in the cache.
+    #[inline]
+    pub(crate) fn same(&self, other: &Shape) -> bool {
+        self.rank == other.rank && self.extents().iter().eq(other.extents())
+    }
+
     /// Whether both are surely the same shape when run (unknown extents are never sure).
     pub fn surely_eq(&self, other: &Shape) -> bool {
         self == other && self.is_known()

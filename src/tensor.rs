@@ -229,7 +229,7 @@ impl<T: Element> Tensor<T> {
 
     /// Takes this shape; the memory is kept if the length fits. The contents are stale.
     pub(crate) fn resize_for(&mut self, shape: Shape) -> Result<&mut [T]> {
-        if self.shape != shape {
+        if !self.shape.same(&shape) {
             let n = checked_len(&shape)?;
             if self.data.len() != n {
                 self.data.clear();
@@ -275,6 +275,9 @@ impl<'a, T: Element> TensorView<'a, T> {
         }
         Ok(TensorView { shape, data })
     }
+
+    /// Stands where there is no view yet.
+    pub(crate) const NONE: TensorView<'static, T> = TensorView { shape: Shape::SCALAR, data: &[] };
 
     /// A view whose length the caller has checked; shape-only inputs have an empty slice.
     pub(crate) fn of(shape: Shape, data: &'a [T]) -> Self {

@@ -104,7 +104,7 @@ where
     }
 
     fn trace(&mut self, shape: Shape) -> Result<&mut Trace> {
-        let at = match self.traces.iter().position(|trace| trace.shape == shape) {
+        let at = match self.traces.iter().position(|trace| trace.shape.same(&shape)) {
             Some(at) => at,
             None => {
                 let trace = Trace::new(&self.f, shape)?;

@@ -14,8 +14,12 @@ use std::path::Path;
 
 const OP: &str = "softmax_regression";
 const KIND: &str = "softmax";
-/// Pairs of changes that L-BFGS keeps.
-const HISTORY: usize = 40;
+/// Pairs of changes that L-BFGS keeps: at most so many, of at most so many numbers, but some.
+const HISTORY: usize = 120;
+const HISTORY_LEN: usize = 1 << 23;
+const LEAST_HISTORY: usize = 10;
+/// Up to so many parameters the pairs know all curvature there is.
+const FEW: usize = 80;
 
 /// Two classes or more: p(k | x) = softmax(xᵀW + b)ₖ with W and b that make
 /// C Σᵢ [ln Σₖ exp zᵢₖ − zᵢ,yᵢ] + ½‖W‖² least, z = XW + b, as scikit-learn's
@@ -68,8 +72,9 @@ impl SoftmaxRegression {
         // Products with the Hessian of all classes cost more than they save. Features that are
         // orthonormal under the curvature near the minimum save a quarter of the evaluations, as
         // the diagonal does, but take several times as many where C is large.
-        let mut method = Lbfgs::new().with_history(HISTORY).with_gradient_tolerance(self.tolerance);
-        if start.len() > 2 * HISTORY {
+        let history = (HISTORY_LEN / (2 * start.len())).clamp(LEAST_HISTORY, HISTORY);
+        let mut method = Lbfgs::new().with_history(history).with_gradient_tolerance(self.tolerance);
+        if start.len() > FEW {
             method = method.with_diagonal();
         }
         let found = minimize(

@@ -8,7 +8,7 @@ use super::search::{Point, Wolfe};
 use crate::error::{Result, bail};
 use crate::kernel::arena::Arena;
 use crate::kernel::vector::{
-    add_scaled, difference, divide, dot, max_norm, multiply, product, rescale, scale, scaled,
+    add_scaled_dot, difference, divide, dot, max_norm, multiply, product, rescale, scale, scaled,
 };
 use crate::scalar::Scalar;
 
@@ -190,22 +190,29 @@ impl<T: Scalar> History<T> {
     fn newton(&mut self, g: &[T], d: &mut [T]) -> bool {
         let (m, n, changes) = (self.rho.len(), self.n, self.changes.as_slice());
         let pair = |i: usize| changes[2 * i * n..2 * (i + 1) * n].split_at(n);
-        let newest_first = (1..=self.len).map(|back| (self.next + m - back) % m);
+        let at = |back: usize| (self.next + m - back) % m;
         scaled(d, -1.0, g);
-        for i in newest_first.clone() {
-            let (s, y) = pair(i);
-            self.a[i] = self.rho[i] * dot(s, d);
-            add_scaled(d, -self.a[i], y);
+        if self.len == 0 {
+            return false;
+        }
+        // Each pass over d also makes the next one's dot product; the last one's is not needed.
+        let mut sd = dot(pair(at(1)).0, d);
+        for back in 1..=self.len {
+            let (i, older) = (at(back), at(self.len.min(back + 1)));
+            self.a[i] = self.rho[i] * sd;
+            sd = add_scaled_dot(d, -self.a[i], pair(i).1, pair(older).0);
         }
         match &self.diagonal {
-            Some(diagonal) if self.len > 0 => multiply(d, &diagonal.as_slice()[..n]),
-            _ => scale(d, self.gamma),
+            Some(diagonal) => multiply(d, &diagonal.as_slice()[..n]),
+            None => scale(d, self.gamma),
         }
-        for i in newest_first.rev() {
-            let (s, y) = pair(i);
-            add_scaled(d, self.a[i] - self.rho[i] * dot(y, d), s);
+        let mut yd = dot(pair(at(self.len)).1, d);
+        for back in (1..=self.len).rev() {
+            let (i, newer) = (at(back), at(1.max(back - 1)));
+            let step = self.a[i] - self.rho[i] * yd;
+            yd = add_scaled_dot(d, step, pair(i).0, pair(newer).1);
         }
-        self.len > 0
+        true
     }
 
     /// Keeps the change from the second to the first of each, of variables and gradient, if they

@@ -155,8 +155,7 @@ impl<T: Scalar> Session<T> {
             0..=FEW => self.run_on_stack::<F, FEW>(&fetches, feeds, out),
             n if n <= MANY => self.run_on_stack::<F, MANY>(&fetches, feeds, out),
             n => {
-                let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
-                let mut checked = vec![(0, unused); n];
+                let mut checked = vec![(0, FeedValue::NONE); n];
                 let fed = self.check_feeds(feeds, &mut checked);
                 self.told(fed)?;
                 self.run_checked(&fetches, &checked, out, None)
@@ -171,8 +170,7 @@ impl<T: Scalar> Session<T> {
         feeds: &[Feed<'_, T>],
         out: &mut F::Output,
     ) -> Result<()> {
-        let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
-        let mut checked = [(0, unused); N];
+        let mut checked = [(0, FeedValue::NONE); N];
         let fed = self.check_feeds(feeds, &mut checked);
         self.told(fed)?;
         self.run_checked(fetches, &checked[..feeds.len()], out, None)
@@ -225,8 +223,7 @@ impl<T: Scalar> Session<T> {
             bail!(Argument, "interpret: expected a session without a group");
         }
         self.collect(&fetches)?;
-        let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
-        let mut checked = vec![(0, unused); feeds.len()];
+        let mut checked = vec![(0, FeedValue::NONE); feeds.len()];
         self.check_feeds(feeds, &mut checked)?;
         let values = interpret(&self.graph, &self.variables, &self.fetched, &checked)?;
         let mut out = F::Output::default();
@@ -248,8 +245,7 @@ impl<T: Scalar> Session<T> {
     /// As [`Session::run`], but for what ops report.
     pub fn report<F: Fetches<T>>(&mut self, fetches: F, feeds: &[Feed<'_, T>]) -> Result<Report> {
         self.collect(&fetches)?;
-        let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
-        let mut checked = vec![(0, unused); feeds.len()];
+        let mut checked = vec![(0, FeedValue::NONE); feeds.len()];
         self.check_feeds(feeds, &mut checked)?;
         let rows = self.rows_of_all(&checked)?;
         let at = self.plan_for(&checked, rows)?;
@@ -288,8 +284,7 @@ impl<T: Scalar> Session<T> {
     ) -> Result<(F::Output, Trace)> {
         let collected = self.collect(&fetches);
         self.told(collected)?;
-        let unused = FeedValue::Float(TensorView::of(Shape::from(0), &[]));
-        let mut checked = vec![(0, unused); feeds.len()];
+        let mut checked = vec![(0, FeedValue::NONE); feeds.len()];
         let fed = self.check_feeds(feeds, &mut checked);
         self.told(fed)?;
         let mut out = F::Output::default();
@@ -376,9 +371,13 @@ impl<T: Scalar> Session<T> {
             (id, rows.map_or(shape, |rows| shape.with(0, rows)))
         };
         let same = |c: &Cached<T>| {
-            c.fetches == self.fetched
+            // One by one, as `Shape::same` says.
+            c.fetches.iter().eq(&self.fetched)
                 && c.fed.len() == feeds.len()
-                && c.fed.iter().zip(feeds).all(|(a, b)| *a == whole(b))
+                && c.fed.iter().zip(feeds).all(|(a, b)| {
+                    let (id, shape) = whole(b);
+                    a.0 == id && a.1.same(&shape)
+                })
         };
         // Most runs are of the plan of the run before.
         let before = self.newest.min(self.cached.len());

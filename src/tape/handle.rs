@@ -92,6 +92,11 @@ pub(crate) enum FeedValue<'a, T: Scalar> {
     Index(TensorView<'a, Index>),
 }
 
+impl<T: Scalar> FeedValue<'static, T> {
+    /// What a list of feeds holds where none has been written.
+    pub(crate) const NONE: Self = FeedValue::Float(TensorView::NONE);
+}
+
 impl<T: Scalar> FeedValue<'_, T> {
     pub(crate) fn shape(&self) -> Shape {
         match self {

@@ -432,15 +432,15 @@ fn tiles<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch
                         let c_step = if c.row_stride == 1 { c.col_stride } else { rows };
                         let (c_data, a_step) = (&mut c.data[c_at..], a.col_stride);
                         let a = a.from(i, 0);
-                        let tile = Tile { rows, cols, k, a, a_step, b, b_row, b_col, c_step, add };
+                        let mut tile =
+                            Tile { rows, cols, k, a, a_step, b, b_row, b_col, c_step, add };
                         if in_tiles && j == 0 {
                             kernels.packing(&tile, c_data, &mut a_scratch[i * k..], mr);
                             continue;
                         }
-                        let tile = match pack_a {
-                            true => Tile { a: &a_scratch[i * k..], a_step: mr, ..tile },
-                            false => tile,
-                        };
+                        if pack_a {
+                            (tile.a, tile.a_step) = (&a_scratch[i * k..], mr);
+                        }
                         if c.row_stride == 1 {
                             kernels.tile(&tile, c_data);
                         } else {

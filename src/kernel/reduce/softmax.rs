@@ -33,8 +33,8 @@ pub(crate) fn softmax<T: Scalar>(
     scratch: &mut [T],
 ) {
     for block in Block::all(shape, axis) {
-        let [top, sum, part, tile] = block.lanes(scratch);
-        block.softmax(x, y, [top, sum, part, tile]);
+        let [top, sum, part, _] = block.lanes(scratch);
+        block.softmax(x, y, [top, sum, part]);
     }
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn log_softmax<T: Scalar>(
     for block in Block::all(shape, axis) {
         let [top, sum, part, tile] = block.lanes(scratch);
         block.max(x, top);
-        block.sum(sum, part, tile, |piece, terms| exp_shifted(&x[piece], top, terms));
+        block.sum_exp(x, [top, sum, part, tile]);
         let log = part;
         logs(sum, log);
         for piece in block.pieces() {
@@ -80,7 +80,7 @@ pub(crate) fn logsumexp<T: Scalar>(
         block.max(x, top);
         // ∞ − ∞ is NaN, where the sum of exponentials is 0 or ∞.
         top.iter_mut().filter(|t| !t.is_finite()).for_each(|t| *t = T::zero());
-        block.sum(sum, part, tile, |piece, terms| exp_shifted(&x[piece], top, terms));
+        block.sum_exp(x, [top, sum, part, tile]);
         let log = &mut part[..block.width];
         logs(&sum[..block.width], log);
         for ((&t, &l), y) in top.iter().zip(&*log).zip(&mut y) {
@@ -106,7 +106,7 @@ pub(crate) fn cross_entropy<T: Scalar>(
     for block in Block::all(shape, axis) {
         let [top, sum, part, tile] = block.lanes(scratch);
         block.max(x, top);
-        block.sum(sum, part, tile, |piece, terms| exp_shifted(&x[piece], top, terms));
+        block.sum_exp(x, [top, sum, part, tile]);
         block.cross_entropy(x, labels, y, [top, sum, part]);
     }
     Ok(())
@@ -145,8 +145,8 @@ pub(crate) fn softmax_residual_and_loss<T: Scalar>(
     check(labels, shape.extents()[axis])?;
     let (residual, loss) = y.split_at_mut(x.len());
     for block in Block::all(shape, axis) {
-        let [top, sum, part, tile] = block.lanes(scratch);
-        block.softmax(x, residual, [top, sum, part, tile]);
+        let [top, sum, part, _] = block.lanes(scratch);
+        block.softmax(x, residual, [top, sum, part]);
         block.cross_entropy(x, labels, loss, [top, sum, part]);
     }
     subtract_labels(labels, residual);
@@ -258,13 +258,23 @@ impl Block {
         fold_lanes(Max, &x[self.start..], &rows, top);
     }
 
+    /// The sum of exp(x − top) over each row.
+    fn sum_exp<T: Scalar>(&self, x: &[T], [top, sum, part, tile]: [&mut [T]; 4]) {
+        self.sum(sum, part, |piece, part| {
+            let terms = &mut tile[..piece.len()];
+            exp_shifted(&x[piece], top, terms);
+            add(part, terms);
+        });
+    }
+
     /// Softmax of the rows; leaves the largest elements and the sums of exponentials in the first
     /// two of the lanes' scratch.
-    fn softmax<T: Scalar>(&self, x: &[T], y: &mut [T], [top, sum, part, tile]: [&mut [T]; 4]) {
+    fn softmax<T: Scalar>(&self, x: &[T], y: &mut [T], [top, sum, part]: [&mut [T]; 3]) {
         self.max(x, top);
-        self.sum(sum, part, tile, |piece, terms| {
-            exp_shifted(&x[piece.clone()], top, terms);
-            y[piece].copy_from_slice(terms);
+        self.sum(sum, part, |piece, part| {
+            let y = &mut y[piece.clone()];
+            exp_shifted(&x[piece], top, y);
+            add(part, y);
         });
         for piece in self.pieces() {
             divide(&mut y[piece], sum);
@@ -288,22 +298,20 @@ impl Block {
         }
     }
 
-    /// For each lane the sum over its row of what `terms` writes for each piece, [`ROWS`] pieces
-    /// at a time. `part` and `tile` are scratch.
+    /// For each lane the sum over its row of what `add_terms` adds for each piece to the second,
+    /// [`ROWS`] pieces at a time. `part` is scratch.
     fn sum<T: Scalar>(
         &self,
         sum: &mut [T],
         part: &mut [T],
-        tile: &mut [T],
-        mut terms: impl FnMut(Range<usize>, &mut [T]),
+        mut add_terms: impl FnMut(Range<usize>, &mut [T]),
     ) {
         sum.fill(T::zero());
         part.fill(T::zero());
         let mut n_parts = 0;
         for piece in self.pieces() {
-            let tile = &mut tile[..piece.len()];
-            terms(piece, tile);
-            add(&mut part[..tile.len()], tile);
+            let len = piece.len();
+            add_terms(piece, &mut part[..len]);
             n_parts += 1;
             if n_parts % ROWS == 0 {
                 sum.iter_mut().zip(&mut *part).for_each(|(s, p)| *s += std::mem::take(p));
