@@ -1,7 +1,7 @@
 //! One pass over the rows of a matrix X: y = X·w, a loop over y, g = Xᵀ·r of what the loop made;
 //! block of rows by block of rows, so that X is read from memory once.
 
-use super::gemm::{DOTS_KC, Product};
+use super::gemm::{Product, ROW_KC};
 use super::map::{BLOCK, MAX_INPUTS, MAX_OUTPUTS, MapLoop};
 use crate::scalar::Scalar;
 use std::ops::Range;
@@ -39,8 +39,8 @@ pub(crate) struct Rows<'a, 's, T> {
 impl<T: Scalar> RowPass<T> {
     /// Rows of a block: as many as the backward product adds up at a time, and whole blocks of the
     /// loop.
-    pub(crate) const ROWS: usize = DOTS_KC;
-    const _WHOLE: () = assert!(DOTS_KC.is_multiple_of(BLOCK));
+    pub(crate) const ROWS: usize = ROW_KC;
+    const _WHOLE: () = assert!(ROW_KC.is_multiple_of(BLOCK));
 
     pub(crate) fn n_blocks(&self) -> usize {
         self.map.len.div_ceil(Self::ROWS)
@@ -69,7 +69,9 @@ impl<T: Scalar> RowPass<T> {
             let range = block * Self::ROWS..self.map.len.min((block + 1) * Self::ROWS);
             let here = range.start - first..range.end - first;
             let y = &mut y[here.clone()];
-            self.forward.run(x, w, y, range.clone(), scratch);
+            // Memory gives the next rows while these are multiplied.
+            let ahead = if range.end < self.map.len { Self::ROWS } else { 0 };
+            self.forward.run_ahead(x, w, y, range.clone(), ahead, scratch);
 
             let mut cut: [&[T]; MAX_INPUTS] = [&[]; MAX_INPUTS];
             for (i, (cut, &input)) in cut.iter_mut().zip(inputs).enumerate() {
@@ -88,7 +90,7 @@ impl<T: Scalar> RowPass<T> {
             self.map.run(range.clone(), &cut[..inputs.len()], outs, own, map_scratch);
 
             if let Some(g) = partial.next() {
-                self.backward.run_terms(x, &*outs[self.r], g, range, scratch);
+                self.backward.run_terms(x, &*outs[self.r], g, range, ahead, scratch);
             }
         }
     }

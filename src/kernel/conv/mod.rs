@@ -284,7 +284,8 @@ impl Conv {
                 let (mut at, mut n) = ([0; DOTS.0], 0);
                 let mut out: DotBlock<T> = [[T::zero(); DOTS.1]; DOTS.0];
                 let mut add = |at: &[usize], end: usize| {
-                    let dots = Dots { k: run, a: scratch, at, b, b_step: width * run, cols };
+                    let b_step = width * run;
+                    let dots = Dots { k: run, a: scratch, at, b, b_step, cols, ahead: 0 };
                     b_ahead.fetch(LINES / 2);
                     ahead.fetch(LINES / 4);
                     kernels.dots(&dots, &mut out);

@@ -32,6 +32,8 @@ pub(in crate::kernel) struct Dots<'a, T> {
     pub a: &'a [T],
     pub b: &'a [T],
     pub b_step: usize,
+    /// As [`super::MatRef::ahead`].
+    pub ahead: usize,
 }
 
 /// The most rows and columns of dot products at any level.
@@ -205,10 +207,24 @@ impl<T: Scalar> Kernels<T> {
     }
 }
 
+/// Asks for the cache line of `p` no nearer than the second cache; where that cannot be asked, it
+/// does nothing.
+#[inline(always)]
+pub(super) fn fetch_soon<T>(p: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which every x86-64 has and which accesses nothing.
+    unsafe {
+        use core::arch::x86_64::*;
+        _mm_prefetch::<_MM_HINT_T1>(p.cast())
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 #[cfg(target_arch = "x86_64")]
 pub(in crate::kernel) mod x86 {
     use super::super::simd::Simd;
-    use super::{DotBlock, Dots, Kernels, Lanes, Square, Tile};
+    use super::{DotBlock, Dots, Kernels, Lanes, Square, Tile, fetch_soon};
     use core::arch::x86_64::*;
 
     /// From this many terms on there is time to fetch what a tile's columns are added to.
@@ -341,6 +357,12 @@ pub(in crate::kernel) mod x86 {
                 let mut col = [V::zero(); N];
                 for (j, v) in col.iter_mut().enumerate() {
                     *v = V::load(b.add(j * d.b_step + p));
+                }
+                // The product that read these columns before asked for the other half.
+                if R == 1 && d.ahead > 0 && p & V::LANES != 0 {
+                    for j in 0..N {
+                        fetch_soon(b.wrapping_add(j * d.b_step + p + d.ahead));
+                    }
                 }
                 for (acc, a) in acc.iter_mut().zip(a) {
                     let row = V::load(a.add(p));

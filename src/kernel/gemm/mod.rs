@@ -16,7 +16,7 @@ pub(crate) use product::{Matrix, Product};
 
 use crate::Scalar;
 use crate::kernel::cpu::{LINE, multiversion};
-use micro::{DOTS, DotBlock, Dots, Kernels, MAX_TILE, Tile};
+use micro::{DOTS, DotBlock, Dots, Kernels, MAX_TILE, Tile, fetch_soon};
 use pack::pack;
 use std::ops::Range;
 
@@ -31,6 +31,8 @@ pub(crate) struct MatRef<'a, T> {
     /// Rows and columns of the matrix this is a part of: they decide how a product is computed,
     /// so that its parts have the bits of the whole.
     pub whole: (usize, usize),
+    /// From an element that is read to one that will be soon, for which memory is asked; 0 for none.
+    pub ahead: usize,
 }
 
 /// A matrix in a mutable slice, laid out as in [`MatRef`]; no two elements share a place.
@@ -52,7 +54,7 @@ impl<'a, T> MatRef<'a, T> {
     /// A matrix of these (rows, columns) with these strides.
     pub(crate) fn strided(data: &'a [T], whole: (usize, usize), strides: (usize, usize)) -> Self {
         let ((rows, cols), (row_stride, col_stride)) = (whole, strides);
-        MatRef { data, rows, cols, row_stride, col_stride, whole }
+        MatRef { data, rows, cols, row_stride, col_stride, whole, ahead: 0 }
     }
 
     /// The transpose, in place.
@@ -163,7 +165,10 @@ const DOTS_NARROW: usize = 32;
 const DOTS_PACKED: usize = 4;
 /// Terms of a dot product summed at a time: some ten vectors of these stay in L2, and reading so
 /// many in order is about as fast as reading all.
-pub(crate) const DOTS_KC: usize = 4096;
+const DOTS_KC: usize = 4096;
+/// The same of one row: a pass over rows of X stops as often, so that these rows of a hundred columns
+/// and the next ones stay in L2.
+pub(crate) const ROW_KC: usize = 512;
 
 impl Path {
     fn choose<T>(a: &MatRef<T>, b: &MatRef<T>) -> Path {
@@ -311,6 +316,10 @@ multiversion! {
             let (blocks, rest) = y.as_chunks_mut::<ROWS>();
             for (i, y) in blocks.iter_mut().enumerate() {
                 let mut sum = *y;
+                // The other half of the lines is for the product that reads these columns next.
+                if a.ahead > 0 && i % 2 == 0 {
+                    cols.iter().for_each(|(col, _)| fetch_soon(col[i].as_ptr().wrapping_add(a.ahead)));
+                }
                 for (&(col, _), &x) in cols.iter().zip(&x) {
                     for (sum, &a) in sum.iter_mut().zip(&col[i]) {
                         *sum += a * x;
@@ -352,23 +361,28 @@ fn dots<T: Scalar>(a: MatRef<T>, b: MatRef<T>, c: MatMut<T>, add: bool, scratch:
     let (rows, cols) = (even(m, rows, 1), even(n, cols, 1));
     let at: [usize; DOTS.0] = std::array::from_fn(|row| row * a.row_stride);
     let mut out = DotBlock::default();
-    for p in steps(k, DOTS_KC) {
-        let add = add || p > 0;
+    let kc = if a.whole.0 == 1 { ROW_KC } else { DOTS_KC };
+    for p0 in steps(k, DOTS_KC) {
         for i in steps(m, rows) {
             for j in steps(n, cols) {
-                let block = Dots {
-                    at: &at[..rows.min(m - i)],
-                    cols: cols.min(n - j),
-                    k: DOTS_KC.min(k - p),
-                    a: a.from(i, p),
-                    b: b.from(p, j),
-                    b_step: b.col_stride,
-                };
-                kernels.dots(&block, &mut out);
-                for (i, out) in (i..m).zip(&out[..block.at.len()]) {
-                    for (j, &x) in (j..n).zip(&out[..block.cols]) {
-                        let c = &mut c.data[i * c.row_stride + j * c.col_stride];
-                        *c = if add { *c + x } else { x };
+                for p in steps(k.min(p0 + DOTS_KC) - p0, kc) {
+                    let p = p0 + p;
+                    let block = Dots {
+                        at: &at[..rows.min(m - i)],
+                        cols: cols.min(n - j),
+                        k: kc.min(k - p),
+                        a: a.from(i, p),
+                        b: b.from(p, j),
+                        b_step: b.col_stride,
+                        ahead: b.ahead,
+                    };
+                    kernels.dots(&block, &mut out);
+                    let add = add || p > 0;
+                    for (i, out) in (i..m).zip(&out[..block.at.len()]) {
+                        for (j, &x) in (j..n).zip(&out[..block.cols]) {
+                            let c = &mut c.data[i * c.row_stride + j * c.col_stride];
+                            *c = if add { *c + x } else { x };
+                        }
                     }
                 }
             }

@@ -121,13 +121,26 @@ impl Product {
         units: Range<usize>,
         scratch: &mut [T],
     ) {
+        self.run_ahead(a, b, c, units, 0, scratch);
+    }
+
+    /// [`Product::run`], which asks for A so many elements ahead.
+    pub(crate) fn run_ahead<T: Scalar>(
+        &self,
+        a: &[T],
+        b: &[T],
+        c: &mut [T],
+        units: Range<usize>,
+        ahead: usize,
+        scratch: &mut [T],
+    ) {
         if let Some(Factors { a: left, b: right, c_step, swapped }) = self.small
             && units.len() == self.units()
         {
             let (a, b) = if swapped { (b, a) } else { (a, b) };
             return one_block(left.of(a), right.of(b), c, c_step, scratch);
         }
-        let (a, b) = (self.a.of(a), self.b.of(b));
+        let (a, b) = (MatRef { ahead, ..self.a.of(a) }, self.b.of(b));
         let (a, b) = match self.c.cols {
             1 => (a.t().columns(units).t(), b),
             _ => (a, b.columns(units)),
@@ -145,11 +158,12 @@ impl Product {
         b: &[T],
         c: &mut [T],
         terms: Range<usize>,
+        ahead: usize,
         scratch: &mut [T],
     ) {
         assert!(self.n_axes == 0 && self.c.cols == 1, "terms of more than a column");
         let b = MatRef { rows: terms.len(), ..self.b.of(b) };
-        let a = self.a.of(a).columns(terms);
+        let a = MatRef { ahead, ..self.a.of(a) }.columns(terms);
         let Matrix { rows, cols, row_stride, col_stride } = self.c;
         gemm(a, b, MatMut { data: c, rows, cols, row_stride, col_stride }, false, scratch);
     }
