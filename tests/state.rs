@@ -289,7 +289,14 @@ fn d7_ranks_that_disagree_hear_of_it() {
         session.run(train, &[])?;
         if rank == 1 { session.swap_average(train) } else { session.gather_state(1) }
     };
-    for (what, alone) in [("start", shares), ("gather_state", gathers), ("swap_average", swaps)] {
+    let waits: Alone = |mut session, train, rank| {
+        session.run(train, &[])?;
+        session.barrier()?;
+        if rank == 1 { session.barrier() } else { session.run(train, &[]).map(drop) }
+    };
+    let alone =
+        [("start", shares), ("gather_state", gathers), ("swap_average", swaps), ("barrier", waits)];
+    for (what, alone) in alone {
         for e in on_ranks(2, |group| {
             let rank = group.rank();
             let tape = Tape::<f64>::new();
@@ -303,4 +310,21 @@ fn d7_ranks_that_disagree_hear_of_it() {
             assert!(e.message().contains(what), "{e}");
         }
     }
+}
+
+#[test]
+fn a_barrier_keeps_ranks_until_all_have_come() {
+    let written = std::sync::atomic::AtomicBool::new(false);
+    on_ranks(3, |group| {
+        let rank = group.rank();
+        let tape = Tape::<f64>::new();
+        let mut session = Session::new(&tape).unwrap().with_group(group);
+        if rank == 1 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            written.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+        session.barrier().unwrap();
+        assert!(written.load(std::sync::atomic::Ordering::SeqCst), "rank {rank} went on");
+    });
+    Session::new(&Tape::<f64>::new()).unwrap().barrier().unwrap();
 }

@@ -63,6 +63,11 @@ pub trait Workers {
 
     /// After each step.
     fn step<T: Scalar>(&mut self, session: &mut Session<T>, done: Done) -> Result;
+
+    /// After the last one.
+    fn end<T: Scalar>(&mut self, _: &mut Session<T>, _: &Outcome) -> Result {
+        Ok(())
+    }
 }
 
 /// What a step has done.
@@ -158,7 +163,9 @@ impl Job {
             workers.step(&mut session, Done { loss, next, batches: n_batches })?;
         }
         let seconds = started.elapsed().as_secs_f64();
-        Ok(Outcome { losses, hash: weights_sha256(&session)?, seconds })
+        let outcome = Outcome { losses, hash: weights_sha256(&session)?, seconds };
+        workers.end(&mut session, &outcome)?;
+        Ok(outcome)
     }
 }
 

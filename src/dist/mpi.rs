@@ -95,6 +95,8 @@ struct Link {
     has_told: bool,
     /// Why the group is of no more use.
     failed: Option<String>,
+    /// MPI itself has told, or will tell, the others: ranks have died, and it outlives that.
+    is_broken: bool,
     /// It was another rank that said so.
     has_heard: bool,
 }
@@ -145,6 +147,10 @@ impl Mpi {
                  MPI this program is linked with"
             );
         }
+        Self::of(world)
+    }
+
+    fn of(world: World) -> Result<Self> {
         let mut link = Link {
             left: vec![None; world.size()],
             world,
@@ -153,6 +159,7 @@ impl Mpi {
             notice: None,
             has_told: false,
             failed: None,
+            is_broken: false,
             has_heard: false,
         };
         link.listen()?;
@@ -162,6 +169,35 @@ impl Mpi {
             State { link, started: Default::default(), exchanges, messages, is_over: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), news: Condvar::new() });
         Ok(Mpi { rank, size, shared, courier: None })
+    }
+
+    /// The ranks that live, as a group of their own with new numbers, when others of the last group
+    /// have died; or nothing, if none has, or no group has failed. Call it on every rank after
+    /// an error, when the session that had the group is dropped: with a new session that loads the
+    /// last checkpoint, training goes on in the same job to the same bits, as these do not depend on
+    /// the number of ranks.
+    ///
+    /// It needs an MPI by which ranks outlive the death of another: Open MPI 5, under `mpirun
+    /// --with-ft ulfm`.
+    ///
+    /// ```no_run
+    /// use gradtape::{Error, dist::{Group, Mpi}};
+    /// use std::time::Duration;
+    /// # fn train(group: Mpi) -> Result<(), Error> { Ok(()) }
+    /// let mut group = Mpi::init()?;
+    /// while let Err(e) = train(group) {
+    ///     let Some(survivors) = Mpi::survivors(Duration::from_secs(60))? else { return Err(e) };
+    ///     group = survivors;
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Another MPI, or another launcher; a rank that lives
+    /// and does not call this before the deadline, which is the new group's too.
+    pub fn survivors(deadline: Duration) -> Result<Option<Self>> {
+        let world = World::survivors(deadline)?;
+        Ok(world.map(Self::of).transpose()?.map(|group| group.with_deadline(deadline)))
     }
 
     /// With this deadline for every wait, counted from when a byte moved last; the default is a
@@ -365,7 +401,7 @@ impl Drop for Mpi {
         } else if !state.is_idle() {
             state.link.fail("has gone without the end of its exchanges");
         }
-        let all_have_left = state.link.leave();
+        let all_have_left = !state.link.is_broken && state.link.leave();
         if is_panicking {
             state.link.world.abort(PANIC);
         }
@@ -511,8 +547,23 @@ impl Link {
 
     /// The error as this rank's, which stays: no exchange can go on where one has stopped.
     fn fault(&mut self, e: Error) -> Error {
-        let why = self.failed.get_or_insert_with(|| e.message().to_string()).clone();
-        self.error(&why)
+        if self.failed.is_none() {
+            let why = self.loss().unwrap_or_else(|| e.message().to_string());
+            self.failed = Some(why);
+        }
+        self.error(self.failed.as_deref().unwrap_or_default())
+    }
+
+    /// Who has died, if MPI says so.
+    fn loss(&mut self) -> Option<String> {
+        let (dead, is_revoked) = self.world.lost();
+        self.is_broken = is_revoked || !dead.is_empty();
+        let why = match &dead[..] {
+            [] => "others go on without ranks that have died".to_string(),
+            [rank] => format!("rank {rank} has died"),
+            ranks => format!("ranks {ranks:?} have died"),
+        };
+        self.is_broken.then_some(why)
     }
 
     /// An empty segment.
@@ -609,6 +660,9 @@ impl Link {
 
     /// Tells all others why this rank fails: for a reason of its own, or as it has heard of one.
     fn fail(&mut self, why: &str) {
+        if self.is_broken {
+            return;
+        }
         let why = if why.is_empty() { "has failed" } else { why };
         let mut why = self.failed.get_or_insert_with(|| why.to_string()).clone();
         if !self.has_heard {

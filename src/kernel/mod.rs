@@ -1,5 +1,5 @@
 //! NUMBERS: loops on slices. No graph, no allocation in a running step; the only folder with
-//! `unsafe`. Every kernel has a safe generic twin that tests and Miri compare it with.
+//! `unsafe`. Every kernel has a safe generic twin that tests compare it with.
 pub(crate) mod arena;
 pub(crate) mod attention;
 pub(crate) mod block;
@@ -22,6 +22,8 @@ pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod rows;
 pub(crate) mod team;
+#[cfg(feature = "mpi")]
+mod ulfm;
 pub(crate) mod update;
 pub(crate) mod vector;
 pub(crate) mod window;

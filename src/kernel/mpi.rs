@@ -1,11 +1,14 @@
 //! The few calls of MPI that a group of processes needs, behind safe functions: a buffer in flight
 //! belongs to its request, and every return code becomes an error. Knows nothing of messages.
 
+use super::ulfm::Ulfm;
 use crate::error::{Error, ErrorKind, Result, bail};
 use ::mpi::ffi;
 use std::ffi::{c_char, c_int};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Bytes of a buffer: long enough to hide what a call costs, short enough for eight of them to stay
 /// in a core's cache. And below 64 KiB, Open MPI sends over TCP without asking the receiver first:
@@ -63,17 +66,31 @@ impl Drop for Flight {
     }
 }
 
-/// All processes that were launched together, in a communicator of our own.
+/// All processes that were launched together, or those of them that live, in a communicator of our
+/// own.
 pub(crate) struct World {
     comm: ffi::MPI_Comm,
     rank: usize,
     size: usize,
     finalizes: bool,
+    /// Others died before.
+    survives: bool,
 }
 
 // SAFETY: MPI was initialized for calls from any thread, one at a time. There is one World in a
-// process, and all that calls MPI borrows it mutably.
+// process at any time, and all that calls MPI borrows it mutably, or begins when it has gone.
 unsafe impl Send for World {}
+
+/// The communicator and size of a World that has gone without being finalized.
+struct Left(ffi::MPI_Comm, usize);
+
+// SAFETY: a handle, with which MPI is called while there is no World.
+unsafe impl Send for Left {}
+
+static LEFT: Mutex<Option<Left>> = Mutex::new(None);
+
+/// How long a rank that waits for the survivors sleeps between two looks.
+const NAP: Duration = Duration::from_micros(50);
 
 impl World {
     /// Initializes MPI, once in a process.
@@ -82,7 +99,7 @@ impl World {
         if TAKEN.swap(true, Ordering::SeqCst) {
             bail!(Group, "MPI: expected one group in a process, got a second");
         }
-        let (mut was_initialized, mut provided, mut rank, mut size) = (0, 0, 0, 0);
+        let (mut was_initialized, mut provided) = (0, 0);
         // SAFETY: may be called at any time; the pointer is to a local.
         check("MPI_Initialized", unsafe { ffi::MPI_Initialized(&mut was_initialized) })?;
         if was_initialized != 0 {
@@ -98,18 +115,89 @@ impl World {
         if provided < wanted {
             bail!(Group, "MPI: expected thread level {wanted} (serialized), got {provided}");
         }
-        // SAFETY: MPI is initialized; the handles are the library's, the pointers are to locals.
+        let mut comm = null_comm();
+        // SAFETY: MPI is initialized; the handles are the library's, the pointer is to a local.
         unsafe {
-            let mut comm = ffi::RSMPI_COMM_NULL;
             let returning = ffi::RSMPI_ERRORS_RETURN;
             let set = ffi::MPI_Comm_set_errhandler(ffi::RSMPI_COMM_WORLD, returning);
             check("MPI_Comm_set_errhandler", set)?;
             check("MPI_Comm_dup", ffi::MPI_Comm_dup(ffi::RSMPI_COMM_WORLD, &mut comm))?;
-            let set = ffi::MPI_Comm_set_errhandler(comm, returning);
+        }
+        World::of(comm)
+    }
+
+    /// The processes of a communicator.
+    fn of(comm: ffi::MPI_Comm) -> Result<World> {
+        let (mut rank, mut size) = (0, 0);
+        // SAFETY: a communicator that MPI has just made; the pointers are to locals.
+        unsafe {
+            let set = ffi::MPI_Comm_set_errhandler(comm, ffi::RSMPI_ERRORS_RETURN);
             check("MPI_Comm_set_errhandler", set)?;
             check("MPI_Comm_rank", ffi::MPI_Comm_rank(comm, &mut rank))?;
             check("MPI_Comm_size", ffi::MPI_Comm_size(comm, &mut size))?;
-            Ok(World { comm, rank: rank as usize, size: size as usize, finalizes: false })
+        }
+        Ok(World {
+            comm,
+            rank: rank as usize,
+            size: size as usize,
+            finalizes: false,
+            survives: false,
+        })
+    }
+
+    /// Those that live of a World that has gone without being finalized, if there is one and any of
+    /// it has died. All of them must call this before the deadline.
+    pub(crate) fn survivors(deadline: Duration) -> Result<Option<World>> {
+        let left = LEFT.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Left(comm, size)) = left else { return Ok(None) };
+        let Some(ulfm) = Ulfm::find() else {
+            bail!(
+                Group,
+                "MPI: expected one by which ranks outlive others (Open MPI 5, under `mpirun \
+                 --with-ft ulfm`), got {}",
+                version()
+            );
+        };
+        // SAFETY: the communicator was ours, and is no more used.
+        check("MPIX_Comm_revoke", unsafe { (ulfm.revoke)(comm) })?;
+        // Whoever stands still would stop all in a `shrink`, which has no deadline.
+        meet(ulfm, comm, deadline)?;
+        let mut living = null_comm();
+        // SAFETY: a communicator of ours; the pointer is to a local.
+        check("MPIX_Comm_shrink", unsafe { (ulfm.shrink)(comm, &mut living) })?;
+        let mut world = World::of(living)?;
+        world.survives = true;
+        // Nobody may revoke it before all have it: Open MPI 5.0.11 crashes then.
+        meet(ulfm, living, deadline)?;
+        Ok((world.size < size).then_some(world))
+    }
+
+    /// The ranks that have died, as far as this one knows, and whether it heard that the others go
+    /// on without them. An MPI that cannot tell says nothing.
+    pub(crate) fn lost(&mut self) -> (Vec<usize>, bool) {
+        let Some(ulfm) = Ulfm::find() else { return Default::default() };
+        let mut is_revoked = 0;
+        // SAFETY: the pointer is to a local. If there is an error, it is left as it is.
+        unsafe { (ulfm.is_revoked)(self.comm, &mut is_revoked) };
+        (self.dead(ulfm).unwrap_or_default(), is_revoked != 0)
+    }
+
+    fn dead(&mut self, ulfm: &Ulfm) -> Result<Vec<usize>> {
+        // SAFETY: constants of the library; the pointers are to locals, or to as many numbers as
+        // there are ranks in the group.
+        unsafe {
+            let [mut all, mut failed] = [ffi::RSMPI_GROUP_NULL; 2];
+            check("MPIX_Comm_get_failed", (ulfm.get_failed)(self.comm, &mut failed))?;
+            check("MPI_Comm_group", ffi::MPI_Comm_group(self.comm, &mut all))?;
+            let mut n = 0;
+            check("MPI_Group_size", ffi::MPI_Group_size(failed, &mut n))?;
+            let (from, mut to) = ((0..n).collect::<Vec<_>>(), vec![0; n as usize]);
+            let (read, write) = (from.as_ptr(), to.as_mut_ptr());
+            let code = ffi::MPI_Group_translate_ranks(failed, n, read, all, write);
+            check("MPI_Group_translate_ranks", code)?;
+            ffi::MPI_Group_free(&mut all);
+            ffi::MPI_Group_free(&mut failed);
+            Ok(to.into_iter().filter_map(|rank| usize::try_from(rank).ok()).collect())
         }
     }
 
@@ -197,9 +285,10 @@ impl World {
         Ok(Some((status.MPI_SOURCE as usize, segment)))
     }
 
-    /// Lets MPI be finalized when this is dropped, as every rank must; else it is left as it is.
+    /// Lets MPI be finalized when this is dropped, as every rank must; else it is left as it is. So
+    /// are survivors: Open MPI 5.0.11 may wait for the dead there, and takes no offence if they end.
     pub(crate) fn finalize_on_drop(&mut self) {
-        self.finalizes = true;
+        self.finalizes = !self.survives;
     }
 
     /// Ends all processes at once.
@@ -219,13 +308,55 @@ impl Drop for World {
                 ffi::MPI_Comm_free(&mut self.comm);
                 ffi::MPI_Finalize();
             }
+        } else {
+            let left = Left(self.comm, self.size);
+            LEFT.lock().unwrap_or_else(PoisonError::into_inner).replace(left);
         }
     }
+}
+
+/// Returns when all who live of a communicator have called this; whether some do not live is no
+/// error.
+fn meet(ulfm: &Ulfm, comm: ffi::MPI_Comm, deadline: Duration) -> Result<()> {
+    let (mut request, mut ended) = (null_request(), 0);
+    // MPI writes here when it likes: on an error it is never freed.
+    let flag = Box::into_raw(Box::new(1));
+    // SAFETY: a communicator of ours; the flag lives until the request has ended.
+    check("MPIX_Comm_iagree", unsafe { (ulfm.iagree)(comm, flag, &mut request) })?;
+    let since = Instant::now();
+    while ended == 0 {
+        // SAFETY: an active request, which needs no status. Its code says no more than who is dead.
+        unsafe { ffi::MPI_Test(&mut request, &mut ended, ffi::RSMPI_STATUS_IGNORE) };
+        if ended == 0 && since.elapsed() > deadline {
+            let seconds = deadline.as_secs_f64();
+            bail!(Group, "MPI: a rank that lives has not come to the survivors for {seconds} s");
+        }
+        std::thread::sleep(NAP);
+    }
+    // SAFETY: made by `Box::into_raw`, and the request that wrote to it has ended.
+    drop(unsafe { Box::from_raw(flag) });
+    Ok(())
+}
+
+fn null_comm() -> ffi::MPI_Comm {
+    // SAFETY: a constant of the library.
+    unsafe { ffi::RSMPI_COMM_NULL }
 }
 
 fn null_request() -> ffi::MPI_Request {
     // SAFETY: a constant of the library.
     unsafe { ffi::RSMPI_REQUEST_NULL }
+}
+
+/// The MPI that the program runs with, in a word.
+fn version() -> String {
+    let mut text = [0u8; 8192];
+    let mut len = 0;
+    // SAFETY: no MPI has names of more than MPI_MAX_LIBRARY_VERSION_STRING (Open MPI 256, MPICH
+    // 8192) bytes.
+    unsafe { ffi::MPI_Get_library_version(text.as_mut_ptr().cast::<c_char>(), &mut len) };
+    let text = String::from_utf8_lossy(&text[..(len.max(0) as usize).min(text.len())]).into_owned();
+    text.split([',', '\n', '\0']).next().unwrap_or_default().to_string()
 }
 
 /// What a return code says.

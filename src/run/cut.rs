@@ -97,6 +97,17 @@ impl<T: Scalar> Session<T> {
         }
     }
 
+    /// Waits until every rank of the group has come here, each with as many variables and steps: when
+    /// one of them alone has written a file, the others then know that it is there, and that it
+    /// lives. Without a group it does nothing.
+    ///
+    /// # Errors
+    /// A rank that disagrees, has failed, or does not come in time.
+    pub fn barrier(&mut self) -> Result<()> {
+        let together = self.together("barrier");
+        self.told(together)
+    }
+
     /// Whether batches are cut into shards.
     pub(super) fn is_cut(&self) -> bool {
         self.shards > 1 || self.ranks.is_some()

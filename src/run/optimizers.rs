@@ -172,7 +172,7 @@ impl<T: Scalar> Session<T> {
     }
 
     /// That all ranks are about to do this, each with the same variables and state.
-    fn together(&mut self, what: &str) -> Result<()> {
+    pub(super) fn together(&mut self, what: &str) -> Result<()> {
         let Session { graph, variables, ranks, .. } = self;
         ranks.as_mut().map_or(Ok(()), |ranks| ranks.together(graph, variables, what))
     }

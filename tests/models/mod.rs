@@ -6,8 +6,8 @@ use gradtape::nn::{
 };
 use gradtape::optim::{Adam, Clip};
 use gradtape::{
-    ANY, Cell, Conv, Element, Expr, Fetch, Index, Philox, Placeholder, Pool, Session, Shape, Tape,
-    Tensor,
+    ANY, Cell, Conv, Element, Expr, Fetch, Index, Philox, Placeholder, Pool, Result, Session,
+    Shape, Tape, Tensor,
 };
 use std::ops::Range;
 
@@ -46,16 +46,16 @@ impl Model {
     /// Losses and parameters after some steps.
     pub fn train(&self, session: &mut Session, rows: &[usize]) -> (Vec<f64>, Vec<f64>) {
         let steps = (0..).zip(rows);
-        let losses = steps.map(|(step, &rows)| self.step(session, rows, step)).collect();
+        let losses = steps.map(|(step, &rows)| self.step(session, rows, step).unwrap()).collect();
         (losses, session.parameters().to_vec())
     }
 
     /// The loss of one step, on this session's rows of a batch.
-    pub fn step(&self, session: &mut Session, rows: usize, step: u64) -> f64 {
+    pub fn step(&self, session: &mut Session, rows: usize, step: u64) -> Result<f64> {
         let (x, y) = self.batch(rows, step);
         let (x, y) = (rows_of(&x, session.rows(rows)), rows_of(&y, session.rows(rows)));
         let feeds = [self.x.feed(&x), self.y.feed_index(&y)];
-        session.run((self.loss, self.train.as_slice()), &feeds).unwrap().0.item().unwrap()
+        session.run((self.loss, self.train.as_slice()), &feeds)?.0.item()
     }
 }
 
