@@ -193,11 +193,16 @@ impl Mpi {
     /// ```
     ///
     /// # Errors
-    /// Another MPI, or another launcher; a rank that lives
-    /// and does not call this before the deadline, which is the new group's too.
+    /// Another MPI, or another launcher; a rank that lives and does not call this before the
+    /// deadline, which is the new group's too.
     pub fn survivors(deadline: Duration) -> Result<Option<Self>> {
-        let world = World::survivors(deadline)?;
-        Ok(world.map(Self::of).transpose()?.map(|group| group.with_deadline(deadline)))
+        while let Some(world) = World::survivors(deadline)? {
+            // If another dies in this moment, the next world is without it.
+            if let Ok(group) = Self::of(world) {
+                return Ok(Some(group.with_deadline(deadline)));
+            }
+        }
+        Ok(None)
     }
 
     /// With this deadline for every wait, counted from when a byte moved last; the default is a
