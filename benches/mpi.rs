@@ -1,13 +1,13 @@
 //! The sum of gradients over ranks, by exchanges of slices and our own additions, beside
-//! MPI_Allreduce. `cargo bench --features mpi --bench mpi [-- RANKS]`: it runs itself under
-//! `mpirun`.
+//! MPI_Allreduce; and what it costs a run of a session. `cargo bench --features mpi --bench mpi
+//! [-- RANKS]`: it runs itself under `mpirun`.
 
 use ::mpi::ffi;
-use gradtape::Result;
-use gradtape::dist::{Group, Incoming, Lane, Mpi, Outgoing};
+use gradtape::dist::{Group, Incoming, Lane, Mpi, Outgoing, local};
+use gradtape::{ANY, Result, Session, Tape, Tensor};
 use std::ops::Range;
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Bytes of a gradient, and how often it is summed.
 const SIZES: [(usize, usize); 4] =
@@ -44,66 +44,112 @@ fn rank() -> Result<()> {
     let mut group = Mpi::init()?;
     let me = group.rank();
     if me == 0 {
-        println!("{} ranks; µs a sum by the slowest rank, median (least)", group.size());
-        let [a, b, c, d] = ["exchange", "started", "MPI_Allreduce", "ratio"];
-        println!("{:>10}{a:>24}{b:>24}{c:>24}{d:>16}", "bytes");
+        println!("{} ranks; µs by the slowest rank, median (least)", group.size());
+        title(&["exchange", "started", "MPI_Allreduce"]);
     }
     for (bytes, repeats) in SIZES {
-        let own: Vec<f32> = (0..bytes / F32).map(|i| (i % 13 + me) as f32).collect();
-        let own: Vec<u8> = own.iter().flat_map(|x| x.to_ne_bytes()).collect();
+        let own_numbers: Vec<f32> = (0..bytes / F32).map(|i| (i % 13 + me) as f32).collect();
+        let own: Vec<u8> = own_numbers.iter().flat_map(|x| x.to_ne_bytes()).collect();
         let mut sum = Sum::new(&group, bytes);
         let mut reduced = vec![0f32; bytes / F32];
         // In turns, so that what else happens on the machine happens to all.
         let mut times = [(); 3].map(|()| Vec::with_capacity(repeats));
         for _ in 0..repeats + 3 {
-            times[0].push(timed(&mut group, |group| sum.by_exchange(group, &own))?);
-            times[1].push(timed(&mut group, |group| sum.by_start(group, &own))?);
-            times[2].push(timed(&mut group, |_| all_reduce(&own, &mut reduced))?);
+            times[0].push(timed(|| sum.by_exchange(&mut group, &own))?);
+            times[1].push(timed(|| sum.by_start(&mut group, &own))?);
+            times[2].push(timed(|| all_reduce(&own_numbers, &mut reduced))?);
         }
         let reduced: Vec<u8> = reduced.iter().flat_map(|x| x.to_ne_bytes()).collect();
         assert!(sum.total == reduced, "sums of whole numbers are the same");
-        let mut line = format!("{bytes:>10}");
-        let mut figures = [[0.0; 2]; 3];
-        for (figures, times) in figures.iter_mut().zip(&times) {
-            *figures = slowest(&mut group, &times[3..])?;
-            line += &format!("{:>12.1}{:>12}", figures[0], format!("({:.1})", figures[1]));
+        let ratio = |[exchange, _, allreduce]: [f64; 3]| exchange / allreduce;
+        line(me, bytes, times.map(|times| slowest(&times[3..])), ratio);
+    }
+    sessions(group)
+}
+
+/// A run that fetches a gradient, on all ranks and on one that is alone: what it takes longer is
+/// the exchange.
+fn sessions(group: Mpi) -> Result<()> {
+    let (me, size) = (group.rank(), group.size());
+    if me == 0 {
+        title(&["run", "run alone", "MPI_Allreduce"]);
+    }
+    let tape = Tape::<f32>::new();
+    let x = tape.placeholder("x", [ANY, 1]);
+    // The gradient of Σ (x w)² is a sum over rows, of which each rank has one.
+    let gradient = |(bytes, _): (usize, usize)| {
+        let w = tape.variable("w", Tensor::full([1, bytes / F32], 0.5)?);
+        Ok(tape.gradient(x.matmul(w).square().sum(), &[w])?[0])
+    };
+    let gradients = SIZES.into_iter().map(gradient).collect::<Result<Vec<_>>>()?;
+    let mut together = Session::new(&tape)?.with_shards(size)?.with_group(group);
+    let mut alone = Session::new(&tape)?.with_group(local(1).remove(0));
+    let row = Tensor::full([1, 1], 1.0)?;
+    let row = [x.feed(&row)];
+    for (gradient, (bytes, repeats)) in gradients.into_iter().zip(SIZES) {
+        let mut sum = Tensor::default();
+        let (own, mut reduced) = (vec![0.0; bytes / F32], vec![0.0; bytes / F32]);
+        let mut times = [(); 3].map(|()| Vec::with_capacity(repeats));
+        for _ in 0..repeats + 3 {
+            times[0].push(timed(|| together.run_into(gradient, &row, &mut sum))?);
+            assert!(sum.as_slice().iter().all(|&g| g == size as f32));
+            times[1].push(timed(|| alone.run_into(gradient, &row, &mut sum))?);
+            times[2].push(timed(|| all_reduce(&own, &mut reduced))?);
         }
-        if me == 0 {
-            let [exchange, _, allreduce] = figures;
-            let ratio = [0, 1].map(|i| exchange[i] / allreduce[i]);
-            println!("{line}{:>8.2}{:>8}", ratio[0], format!("({:.2})", ratio[1]));
-        }
+        let ratio = |[together, alone, allreduce]: [f64; 3]| (together - alone) / allreduce;
+        line(me, bytes, times.map(|times| slowest(&times[3..])), ratio);
     }
     Ok(())
 }
 
-/// The time of one call, begun by all ranks together.
-fn timed(group: &mut Mpi, f: impl FnOnce(&mut Mpi) -> Result<()>) -> Result<Duration> {
-    let others = (0..group.size()).filter(|&r| r != group.rank());
-    let send: Vec<Outgoing<'_>> = others.clone().map(|r| (r, &[][..])).collect();
-    let mut receive: Vec<Incoming<'_>> = others.map(|r| (r, &mut [][..])).collect();
-    group.exchange(&send, &mut receive)?;
+fn title(columns: &[&str; 3]) {
+    let [a, b, c] = columns;
+    println!("{:>10}{a:>24}{b:>24}{c:>24}{:>16}", "bytes", "ratio");
+}
+
+/// Three medians and leasts, and the ratio of them.
+fn line(me: usize, bytes: usize, figures: [[f64; 2]; 3], ratio: impl Fn([f64; 3]) -> f64) {
+    if me == 0 {
+        let [a, b, c] = figures.map(|[median, least]| format!("{median:.1} ({least:.1})"));
+        let [median, least] = [0, 1].map(|i| ratio(figures.map(|f| f[i])));
+        println!("{bytes:>10}{a:>24}{b:>24}{c:>24}{:>16}", format!("{median:.2} ({least:.2})"));
+    }
+}
+
+/// The seconds of one call, begun by all ranks together.
+fn timed(f: impl FnOnce() -> Result<()>) -> Result<f64> {
+    // SAFETY: MPI is initialized, as a group exists, and nothing of that group is under way.
+    let code = unsafe { ffi::MPI_Barrier(ffi::RSMPI_COMM_WORLD) };
+    assert_eq!(code, 0, "MPI_Barrier");
     let since = Instant::now();
-    f(group)?;
-    Ok(since.elapsed())
+    f()?;
+    Ok(since.elapsed().as_secs_f64())
 }
 
 /// The median and the least, in µs, of the calls, each with the time of the rank that took longest.
-fn slowest(group: &mut Mpi, times: &[Duration]) -> Result<[f64; 2]> {
-    let own: Vec<u8> = times.iter().flat_map(|t| (t.as_nanos() as u64).to_ne_bytes()).collect();
-    let others: Vec<usize> = (0..group.size()).filter(|&r| r != group.rank()).collect();
-    let mut theirs = vec![own.clone(); others.len()];
-    let send: Vec<Outgoing<'_>> = others.iter().map(|&r| (r, &own[..])).collect();
-    let mut receive: Vec<Incoming<'_>> =
-        others.iter().copied().zip(theirs.iter_mut().map(|t| &mut t[..])).collect();
-    group.exchange(&send, &mut receive)?;
-    theirs.push(own);
-    let nanos = |of: &[u8], i: usize| u64::from_ne_bytes(of.as_chunks().0[i]);
-    let mut slowest: Vec<u64> = (0..times.len())
-        .map(|i| theirs.iter().map(|of| nanos(of, i)).max().unwrap_or_default())
-        .collect();
-    slowest.sort_unstable();
-    Ok([slowest[slowest.len() / 2], slowest[0]].map(|nanos| nanos as f64 / 1e3))
+fn slowest(times: &[f64]) -> [f64; 2] {
+    let mut slowest = times.to_vec();
+    // SAFETY: numbers of this type.
+    unsafe { reduce(times, &mut slowest, ffi::RSMPI_DOUBLE, ffi::RSMPI_MAX) };
+    slowest.sort_by(f64::total_cmp);
+    [slowest[slowest.len() / 2], slowest[0]].map(|seconds| seconds * 1e6)
+}
+
+/// MPI's own sum.
+fn all_reduce(own: &[f32], total: &mut [f32]) -> Result<()> {
+    // SAFETY: numbers of this type.
+    unsafe { reduce(own, total, ffi::RSMPI_FLOAT, ffi::RSMPI_SUM) };
+    Ok(())
+}
+
+/// # Safety
+/// T is what the type says.
+unsafe fn reduce<T>(own: &[T], to: &mut [T], of: ffi::MPI_Datatype, op: ffi::MPI_Op) {
+    assert_eq!(own.len(), to.len());
+    let (from, into, len) = (own.as_ptr().cast(), to.as_mut_ptr().cast(), to.len() as i32);
+    // SAFETY: MPI is initialized, as a group exists; both buffers have that many numbers.
+    let code = unsafe { ffi::MPI_Allreduce(from, into, len, of, op, ffi::RSMPI_COMM_WORLD) };
+    assert_eq!(code, 0, "MPI_Allreduce");
 }
 
 /// Memory of a sum of gradients in which every rank adds up its slice.
@@ -188,22 +234,4 @@ impl Sum {
         }
         (mine, others)
     }
-}
-
-/// MPI's own.
-fn all_reduce(own: &[u8], total: &mut [f32]) -> Result<()> {
-    assert_eq!((own.as_ptr() as usize % F32, own.len()), (0, total.len() * F32));
-    // SAFETY: MPI is initialized, as a group exists; both buffers have that many aligned numbers.
-    let code = unsafe {
-        ffi::MPI_Allreduce(
-            own.as_ptr().cast(),
-            total.as_mut_ptr().cast(),
-            total.len() as i32,
-            ffi::RSMPI_FLOAT,
-            ffi::RSMPI_SUM,
-            ffi::RSMPI_COMM_WORLD,
-        )
-    };
-    assert_eq!(code, 0, "MPI_Allreduce");
-    Ok(())
 }
