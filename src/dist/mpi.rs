@@ -3,7 +3,7 @@
 
 use super::{Group, Incoming, Lane, Outgoing};
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::kernel::mpi::{Flight, SEGMENT, Segment, World};
+use crate::kernel::mpi::{Flight, Segment, World};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -45,9 +45,10 @@ const ROUND: Duration = Duration::from_micros(200);
 /// while its thread panics, it tells them at once, and MPI is not finalized: then the launcher ends
 /// what is left of the job, with a code other than 0. So print an error before you drop the group.
 ///
-/// A message costs a copy on either side, through segments of 63 KiB that stay in the cache;
-/// what was begun once allocates nothing when it is done again. From the first exchange that is
-/// started on, a thread looks after those under way, every 200 µs while there are any.
+/// A message costs a copy on either side, through segments that stay in the cache: of 127 KiB, or of
+/// 63 KiB between hosts. What was begun once allocates nothing when it is done again. From the first
+/// exchange that is started on, a thread looks after those under way, every 200 µs while there are
+/// any.
 ///
 /// ```no_run
 /// use gradtape::dist::{Group, Mpi};
@@ -254,7 +255,7 @@ impl State {
                 return Err(self.link.error(&text));
             }
             let mut message = self.messages.pop().unwrap_or_default();
-            message.reset(lane, peer, len, window);
+            message.reset(lane, peer, len, (self.link.world.segment(), window));
             match receives {
                 true => exchange.receives.push(message),
                 false => exchange.sends.push(message),
@@ -469,10 +470,10 @@ impl Exchange {
 
 impl Message {
     /// Another message, whose memory is as long as it ever gets.
-    fn reset(&mut self, lane: Lane, peer: usize, len: usize, window: usize) {
+    fn reset(&mut self, lane: Lane, peer: usize, len: usize, (segment, window): (usize, usize)) {
         (self.peer, self.tag, self.total) = (peer, DATA[lane as usize], HEADER + len);
         (self.begun, self.ended, self.delivered) = (0, 0, 0);
-        let n_segments = self.total.div_ceil(SEGMENT).min(window);
+        let n_segments = self.total.div_ceil(segment).min(window);
         self.flights.reserve(n_segments);
         self.arrived.reserve(n_segments);
     }
@@ -504,7 +505,7 @@ impl Message {
         while self.begun < self.total && self.flights.len() < window {
             let segment = link.segment();
             self.flights.push_back(link.world.receive(Some(self.peer), self.tag, segment)?);
-            self.begun += SEGMENT.min(self.total - self.begun);
+            self.begun += link.world.segment().min(self.total - self.begun);
         }
         Ok(())
     }
@@ -518,7 +519,8 @@ impl Message {
                 Some(header) if self.ended == 0 => u64::from_le_bytes(*header),
                 _ => want as u64,
             };
-            if got != want as u64 || segment.len() != SEGMENT.min(self.total - self.ended) {
+            let here = link.world.segment().min(self.total - self.ended);
+            if got != want as u64 || segment.len() != here {
                 let text = format!("expected {want} bytes from rank {}, got {got}", self.peer);
                 return Err(Error::new(ErrorKind::Group, text));
             }
@@ -573,7 +575,7 @@ impl Link {
 
     /// An empty segment.
     fn segment(&mut self) -> Segment {
-        let mut segment = self.spare.pop().unwrap_or_else(Segment::new);
+        let mut segment = self.spare.pop().unwrap_or_else(|| Segment::new(self.world.segment()));
         segment.clear();
         segment
     }

@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bytes of a buffer: long enough to hide what a call costs, short enough for eight of them to stay
-/// in a core's cache. And below 64 KiB, Open MPI sends over TCP without asking the receiver first:
+/// Bytes of a buffer where ranks share memory: eight of them stay in a core's cache, and the kernel
+/// is called less often to copy from another process.
+const SHARED_SEGMENT: usize = 127 << 10;
+/// And where they do not. Below 64 KiB, Open MPI sends over TCP without asking the receiver first:
 /// on Ethernet its answers wait behind bulk data, which halves the rate (`benches/README.md`).
-pub(crate) const SEGMENT: usize = 63 << 10;
+const SEGMENT: usize = 63 << 10;
 
 /// A buffer of which the first `len` bytes are sent, or have been received.
 pub(crate) struct Segment {
@@ -22,8 +24,8 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    pub(crate) fn new() -> Self {
-        Segment { bytes: vec![0; SEGMENT].into_boxed_slice(), len: 0 }
+    pub(crate) fn new(capacity: usize) -> Self {
+        Segment { bytes: vec![0; capacity].into_boxed_slice(), len: 0 }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -32,7 +34,7 @@ impl Segment {
 
     /// Appends as many of these bytes as there is room for, and says how many.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> usize {
-        let n = bytes.len().min(SEGMENT - self.len);
+        let n = bytes.len().min(self.bytes.len() - self.len);
         self.bytes[self.len..self.len + n].copy_from_slice(&bytes[..n]);
         self.len += n;
         n
@@ -72,6 +74,7 @@ pub(crate) struct World {
     comm: ffi::MPI_Comm,
     rank: usize,
     size: usize,
+    segment: usize,
     finalizes: bool,
     /// Others died before.
     survives: bool,
@@ -81,8 +84,8 @@ pub(crate) struct World {
 // process at any time, and all that calls MPI borrows it mutably, or begins when it has gone.
 unsafe impl Send for World {}
 
-/// The communicator and size of a World that has gone without being finalized.
-struct Left(ffi::MPI_Comm, usize);
+/// The communicator, size and segments of a World that has gone without being finalized.
+struct Left(ffi::MPI_Comm, usize, usize);
 
 // SAFETY: a handle, with which MPI is called while there is no World.
 unsafe impl Send for Left {}
@@ -123,11 +126,12 @@ impl World {
             check("MPI_Comm_set_errhandler", set)?;
             check("MPI_Comm_dup", ffi::MPI_Comm_dup(ffi::RSMPI_COMM_WORLD, &mut comm))?;
         }
-        World::of(comm)
+        let segment = if share_memory(comm)? { SHARED_SEGMENT } else { SEGMENT };
+        World::of(comm, segment)
     }
 
-    /// The processes of a communicator.
-    fn of(comm: ffi::MPI_Comm) -> Result<World> {
+    /// The processes of a communicator, all of which say the same of segments.
+    fn of(comm: ffi::MPI_Comm, segment: usize) -> Result<World> {
         let (mut rank, mut size) = (0, 0);
         // SAFETY: a communicator that MPI has just made; the pointers are to locals.
         unsafe {
@@ -140,6 +144,7 @@ impl World {
             comm,
             rank: rank as usize,
             size: size as usize,
+            segment,
             finalizes: false,
             survives: false,
         })
@@ -149,7 +154,7 @@ impl World {
     /// it has died. All of them must call this before the deadline.
     pub(crate) fn survivors(deadline: Duration) -> Result<Option<World>> {
         let left = LEFT.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Left(comm, size)) = left else { return Ok(None) };
+        let Some(Left(comm, size, segment)) = left else { return Ok(None) };
         let Some(ulfm) = Ulfm::find() else {
             bail!(
                 Group,
@@ -165,7 +170,7 @@ impl World {
         let mut living = null_comm();
         // SAFETY: a communicator of ours; the pointer is to a local.
         check("MPIX_Comm_shrink", unsafe { (ulfm.shrink)(comm, &mut living) })?;
-        let mut world = World::of(living)?;
+        let mut world = World::of(living, segment)?;
         world.survives = true;
         // Nobody may revoke it before all have it: Open MPI 5.0.11 crashes then.
         meet(ulfm, living, deadline)?;
@@ -209,6 +214,11 @@ impl World {
         self.size
     }
 
+    /// The bytes of every segment that is sent or received here.
+    pub(crate) fn segment(&self) -> usize {
+        self.segment
+    }
+
     /// Begins to send a segment.
     pub(crate) fn send(&mut self, to: usize, tag: u16, segment: Segment) -> Result<Flight> {
         let mut request = null_request();
@@ -237,12 +247,12 @@ impl World {
         mut segment: Segment,
     ) -> Result<Flight> {
         let mut request = null_request();
-        // SAFETY: the box has SEGMENT bytes, and it lives, unmoved and unread, in the flight until
+        // SAFETY: the box has that many bytes, and it lives, unmoved and unread, in the flight until
         // MPI has done with it. A wrong rank, or too long a message, is a return code.
         let code = unsafe {
             ffi::MPI_Irecv(
                 segment.bytes.as_mut_ptr().cast(),
-                SEGMENT as c_int,
+                segment.bytes.len() as c_int,
                 ffi::RSMPI_UINT8_T,
                 from.map_or(ffi::RSMPI_ANY_SOURCE, |rank| rank as c_int),
                 tag.into(),
@@ -281,7 +291,7 @@ impl World {
         // SAFETY: the status of an ended receive; the pointer is to a local.
         let code = unsafe { ffi::MPI_Get_count(&status, ffi::RSMPI_UINT8_T, &mut count) };
         check("MPI_Get_count", code)?;
-        segment.len = (count.max(0) as usize).min(SEGMENT);
+        segment.len = (count.max(0) as usize).min(segment.bytes.len());
         Ok(Some((status.MPI_SOURCE as usize, segment)))
     }
 
@@ -309,7 +319,7 @@ impl Drop for World {
                 ffi::MPI_Finalize();
             }
         } else {
-            let left = Left(self.comm, self.size);
+            let left = Left(self.comm, self.size, self.segment);
             LEFT.lock().unwrap_or_else(PoisonError::into_inner).replace(left);
         }
     }
@@ -336,6 +346,23 @@ fn meet(ulfm: &Ulfm, comm: ffi::MPI_Comm, deadline: Duration) -> Result<()> {
     // SAFETY: made by `Box::into_raw`, and the request that wrote to it has ended.
     drop(unsafe { Box::from_raw(flag) });
     Ok(())
+}
+
+/// Whether all processes of a communicator share memory; all of them ask, and hear the same.
+fn share_memory(comm: ffi::MPI_Comm) -> Result<bool> {
+    let (mut here, mut sizes) = (null_comm(), [0; 2]);
+    // SAFETY: communicators that MPI has made; the constants are the library's, the pointers are to
+    // locals.
+    unsafe {
+        let (how, none) = (ffi::RSMPI_COMM_TYPE_SHARED, ffi::RSMPI_INFO_NULL);
+        let split = ffi::MPI_Comm_split_type(comm, how, 0, none, &mut here);
+        check("MPI_Comm_split_type", split)?;
+        for (comm, size) in [comm, here].into_iter().zip(&mut sizes) {
+            check("MPI_Comm_size", ffi::MPI_Comm_size(comm, size))?;
+        }
+        check("MPI_Comm_free", ffi::MPI_Comm_free(&mut here))?;
+    }
+    Ok(sizes[0] == sizes[1])
 }
 
 fn null_comm() -> ffi::MPI_Comm {

@@ -221,7 +221,7 @@ fn mixes<T: Scalar>(graph: &Graph<T>, id: NodeId, shapes: &[Shape]) -> Error {
 
 /// Elements from which on a bucket is long enough, and those it has at most: so that neither what a
 /// message costs nor the wait for the last one shows.
-const BUCKET: Range<usize> = 1 << 16..1 << 20;
+const BUCKET: Range<usize> = 1 << 16..1 << 17;
 
 /// The buckets of partial results of these lengths that stand side by side.
 fn buckets(lens: &[usize]) -> Vec<Range<usize>> {

@@ -194,7 +194,7 @@ pub(super) struct Rendezvous<T: Scalar> {
     /// Of each rank, how many nodes its shards make.
     nodes: Vec<usize>,
     meeting: Meeting,
-    /// What others have sent, bucket by bucket: the elements of their nodes that this rank adds up.
+    /// What others have sent of a bucket: the elements of their nodes that this rank adds up.
     received: Vec<T>,
 }
 
@@ -239,6 +239,8 @@ pub(super) struct Transit<'a, T: Scalar> {
     block: &'a mut [T],
 }
 
+/// Buckets that are on their way while there is nothing else to do.
+const AHEAD: usize = 2;
 const SLICES: Lane = Lane::First;
 const SUMS: Lane = Lane::Second;
 
@@ -253,8 +255,8 @@ impl<'a, T: Scalar> Transit<'a, T> {
         let (sent, combined, whole) = (0, 0, 0);
         let transit =
             Transit { rendezvous, group, segments, buckets, sent, combined, whole, block };
-        let n = transit.theirs(0..buckets.len());
-        transit.rendezvous.received.resize(n, T::zero());
+        let most = (0..buckets.len()).map(|bucket| transit.theirs(bucket)).max().unwrap_or(0);
+        transit.rendezvous.received.resize(most, T::zero());
         transit
     }
 
@@ -296,14 +298,17 @@ impl<'a, T: Scalar> Transit<'a, T> {
 
     /// Sends what has not left yet, and waits for everything.
     pub(super) fn end(&mut self, own: &[Vec<T>]) -> Result<()> {
-        while self.sent < self.buckets.len() {
-            self.send(own)?;
-        }
-        while self.combined < self.sent {
-            self.combine(own)?;
-        }
-        while self.whole < self.combined {
-            self.gather()?;
+        let n = self.buckets.len();
+        while self.whole < n {
+            while self.sent < n.min(self.combined + AHEAD) {
+                self.send(own)?;
+            }
+            if self.combined < self.sent {
+                self.combine(own)?;
+            }
+            if self.combined == n || self.whole + 1 < self.combined {
+                self.gather()?;
+            }
         }
         Ok(())
     }
@@ -350,9 +355,9 @@ impl<'a, T: Scalar> Transit<'a, T> {
     /// Waits for this rank's slice of the others' nodes.
     fn receive_slices(&mut self, bucket: usize) -> Result<()> {
         let (rank, rounds) = (self.rendezvous.rank, self.rounds());
-        let (mine, start) = (self.slice(bucket, rank).len(), self.theirs(0..bucket));
+        let mine = self.slice(bucket, rank).len();
         let Rendezvous { nodes, received, .. } = &mut *self.rendezvous;
-        let mut rest = &mut received[start..];
+        let mut rest = &mut received[..];
         for round in 0..rounds {
             let mut receive: Vec<Incoming<'_>> = Vec::with_capacity(nodes.len());
             for from in others(rank, nodes.len()).filter(|&from| nodes[from] > round) {
@@ -367,7 +372,7 @@ impl<'a, T: Scalar> Transit<'a, T> {
 
     /// Combines all ranks' nodes in this rank's slice.
     fn add_up(&mut self, bucket: usize, own: &[Vec<T>]) {
-        let (mine, start) = (self.slice(bucket, self.rendezvous.rank), self.theirs(0..bucket));
+        let mine = self.slice(bucket, self.rendezvous.rank);
         let Rendezvous { rank, nodes, meeting, received, .. } = &*self.rendezvous;
         let size = nodes.len();
         let place = |(from, i): (usize, usize)| {
@@ -378,7 +383,7 @@ impl<'a, T: Scalar> Transit<'a, T> {
         };
         let node = |(from, i): (usize, usize)| match from == *rank {
             true => &own[i][mine.clone()],
-            false => &received[start + place((from, i)) * mine.len()..][..mine.len()],
+            false => &received[place((from, i)) * mine.len()..][..mine.len()],
         };
         let out = &mut self.block[mine.clone()];
         combined_nodes(meeting, node, self.segments, mine.start, out);
@@ -394,11 +399,10 @@ impl<'a, T: Scalar> Transit<'a, T> {
         bucket.start + slice.start..bucket.start + slice.end
     }
 
-    /// How many elements this rank receives of the others' nodes, for these buckets.
-    fn theirs(&self, buckets: Range<usize>) -> usize {
+    /// How many elements this rank receives of the others' nodes for this bucket.
+    fn theirs(&self, bucket: usize) -> usize {
         let Rendezvous { rank, nodes, .. } = &*self.rendezvous;
-        let n_nodes = nodes.iter().sum::<usize>() - nodes[*rank];
-        buckets.map(|bucket| n_nodes * self.slice(bucket, *rank).len()).sum()
+        (nodes.iter().sum::<usize>() - nodes[*rank]) * self.slice(bucket, *rank).len()
     }
 
     /// Messages from a rank to another for each bucket.
