@@ -197,13 +197,15 @@ impl Mpi {
     /// Another MPI, or another launcher; a rank that lives and does not call this before the
     /// deadline, which is the new group's too.
     pub fn survivors(deadline: Duration) -> Result<Option<Self>> {
+        let mut failure = None;
         while let Some(world) = World::survivors(deadline)? {
-            // If another dies in this moment, the next world is without it.
-            if let Ok(group) = Self::of(world) {
-                return Ok(Some(group.with_deadline(deadline)));
+            match Self::of(world) {
+                Ok(group) => return Ok(Some(group.with_deadline(deadline))),
+                // If another has died in this moment, the next world is without it.
+                Err(e) => failure = Some(e),
             }
         }
-        Ok(None)
+        failure.map_or(Ok(None), Err)
     }
 
     /// With this deadline for every wait, counted from when a byte moved last; the default is a

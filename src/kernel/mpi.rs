@@ -84,8 +84,12 @@ pub(crate) struct World {
 // process at any time, and all that calls MPI borrows it mutably, or begins when it has gone.
 unsafe impl Send for World {}
 
-/// The communicator, size and segments of a World that has gone without being finalized.
-struct Left(ffi::MPI_Comm, usize, usize);
+/// What stays of a World that has gone without being finalized.
+struct Left {
+    comm: ffi::MPI_Comm,
+    size: usize,
+    segment: usize,
+}
 
 // SAFETY: a handle, with which MPI is called while there is no World.
 unsafe impl Send for Left {}
@@ -154,7 +158,7 @@ impl World {
     /// it has died. All of them must call this before the deadline.
     pub(crate) fn survivors(deadline: Duration) -> Result<Option<World>> {
         let left = LEFT.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Left(comm, size, segment)) = left else { return Ok(None) };
+        let Some(Left { comm, size, segment }) = left else { return Ok(None) };
         let Some(ulfm) = Ulfm::find() else {
             bail!(
                 Group,
@@ -319,7 +323,7 @@ impl Drop for World {
                 ffi::MPI_Finalize();
             }
         } else {
-            let left = Left(self.comm, self.size, self.segment);
+            let left = Left { comm: self.comm, size: self.size, segment: self.segment };
             LEFT.lock().unwrap_or_else(PoisonError::into_inner).replace(left);
         }
     }
